@@ -1,8 +1,8 @@
-"""Write `cli.md`, the reference of the command line, from the commands themselves.
+"""Write `cli.md`, the reference of the command line, and the table of `methods.md`, from the commands and methods themselves.
 
     python docs/make_reference.py
 
-A command's sections and their order are those of its `--help`; a test compares the committed page with what this makes.
+A command's sections and their order are those of its `--help`; a test compares the committed pages with what this makes.
 """
 
 import inspect
@@ -14,8 +14,11 @@ from pathlib import Path
 import click
 
 from crowdselect.cli.main import cli
+from crowdselect.methods import METHODS
 
 PAGE = Path(__file__).with_name("cli.md")
+METHODS_PAGE = Path(__file__).with_name("methods.md")
+_TABLE = re.compile(r"(?s)(<!-- Made by docs/make_reference.py[^\n]*-->\n\n).*?(\n<!-- end -->)")
 
 _BEGINNING = """# Command line
 
@@ -76,6 +79,35 @@ def _parts(command: click.Command, ctx: click.Context) -> Iterator[str]:
                 yield from _parts(below, click.Context(below, info_name=name, parent=ctx))
 
 
+def with_methods(page: str) -> str:
+    """Make the table of a page anew: one row per method, from its record.
+
+    Args:
+        page: Markdown with the two comments that the table stands between.
+    """
+    head = (
+        "method",
+        "what it is for",
+        "what it assumes",
+        "to be run for 100,000 rows",
+        "in the proving ground",
+        "source",
+    )
+    rows = [
+        (f"`{e.form(name)}`", e.purpose, e.assumes, e.cost, _found(e.evidence), e.source)
+        for name, e in METHODS.items()
+    ]
+    lines = [head, ("---",) * len(head), *rows]
+    table = "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+    return _TABLE.sub(lambda match: match[1] + table + match[2], page)
+
+
+def _found(evidence: str) -> str:
+    """What the proving ground found, without where to read it, as the page says that once."""
+    words = evidence.replace(" (docs/evidence.md)", "").replace("in the proving ground ", "")
+    return words.replace("it has not been tried in the proving ground", "not tried")
+
+
 def _row(heading: str, path: str, term: str, meaning: str) -> str:
     shown = f"`{_cell(term)}`"
     if heading == "Commands":
@@ -98,3 +130,4 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(reference(), encoding="utf-8")
+    METHODS_PAGE.write_text(with_methods(METHODS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

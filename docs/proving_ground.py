@@ -10,6 +10,7 @@ _ROOT = Path(__file__).parent.parent / "proving_ground"
 _PAGES = {
     "protocol.md": "protocol.md",
     "protocol2.md": "protocol2.md",
+    "protocol3.md": "protocol3.md",
     "results/tables.md": "tables.md",
     "results2/tables.md": "tables2.md",
     "real/protocol.md": "protocol-real.md",

@@ -1,11 +1,11 @@
-"""The commands: quick, run, tables."""
+"""The commands: quick, run, third, tables."""
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
 
-from proving_ground import second
+from proving_ground import second, third
 from proving_ground.design import MAIN, SETTINGS, Block, blocks, ways_of
 from proving_ground.results import BASE_WAY, Results
 from proving_ground.run import WORKERS, run
@@ -15,16 +15,22 @@ from proving_ground.ways import PAPER, RANDOM
 def main() -> None:
     """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog="python -m proving_ground", description=__doc__)
-    parser.add_argument("command", choices=("quick", "run", "tables"))
+    parser.add_argument("command", choices=tuple(COMMANDS))
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes, one thread each")
     asked = parser.parse_args()
     COMMANDS[asked.command](asked.workers)
 
 
 def everything(workers: int) -> None:
-    """Run all settings, worlds and seeds of both protocols; completed runs are skipped."""
+    """Run all settings, worlds and seeds of all protocols; completed runs are skipped."""
     run(Results(), SETTINGS, ((block, all_ways(block.setting)) for block in blocks()), workers=workers)
     run(Results(second.FOLDER), second.SETTINGS, second.blocks(), workers=workers)
+    the_third(workers)
+
+
+def the_third(workers: int) -> None:
+    """Run the third protocol alone; completed runs are skipped."""
+    run(Results(third.FOLDER), third.SETTINGS, third.blocks(), workers=workers)
     tables(workers)
 
 
@@ -49,14 +55,15 @@ def quick(workers: int) -> None:
 
 def tables(_workers: int) -> None:
     """Write intervals, ranks and figures from the results."""
-    from proving_ground import second_tables
+    from proving_ground import second_tables, third_tables
     from proving_ground.tables import write_all
 
     write_all(Results())
     second_tables.write_all(Results(second.FOLDER))
+    third_tables.write_all(Results(third.FOLDER))
 
 
-COMMANDS = {"quick": quick, "run": everything, "tables": tables}
+COMMANDS = {"quick": quick, "run": everything, "third": the_third, "tables": tables}
 
 if __name__ == "__main__":
     main()

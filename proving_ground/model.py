@@ -172,6 +172,17 @@ def judged(model: Transformer, rows: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(right, dim=1), losses / count
 
 
+@torch.inference_mode()
+def answer_likelihoods(model: Transformer, rows: Tensor) -> Tensor:
+    """Return the mean log-likelihood of each row's answer tokens, its END among them, under each model, nats (G, N)."""
+    found = []
+    for part in rows.split(_PASS):
+        wanted = targets(part, model.shape).expand(model.copies, -1, -1)
+        losses = token_losses(model.answer_logits(part.expand(model.copies, -1, -1)), wanted)
+        found.append(-losses.double().sum(2) / (wanted != _NO_TARGET).sum(2))
+    return torch.cat(found, dim=1)
+
+
 def token_losses(logits: Tensor, wanted: Tensor) -> Tensor:
     """Return the cross entropy of every answer token, 0 for ignored ones; shape of `wanted`."""
     flat = functional.cross_entropy(logits.flatten(0, 2), wanted.flatten(), reduction="none")

@@ -19,6 +19,9 @@ from proving_ground.worlds import World
 ANSWERED, TESTED, DRAWN = 8000, 480, 4000
 """Numbers of instructions: answered by the crowd; in the test set; in the pool of one seed."""
 
+EXAMPLES = 40
+"""Of what the student is tested on, for ways that choose towards a target."""
+
 NOISE = {"low": 0.1, "middle": 0.3, "high": 0.7}
 """Reward column → standard deviation of the noise added to the verifier's 0 or 1."""
 BIASED = "biased"
@@ -76,6 +79,18 @@ def questions(world: World) -> list[Question]:
         if own and rng.random() < world.near_duplicates / (1 - world.near_duplicates):
             add(world.reword(rng, item), own)
     return found
+
+
+def examples(world: World, asked: Sequence[Question], *, seed: int) -> list[str]:
+    """Draw instructions as the test set is drawn: none of them in it, or among the questions."""
+    rng = random.Random(f"{world.name}/examples/{seed}")
+    taken = {item.instruction for item in test_items(world)} | {q.item.instruction for q in asked}
+    found: dict[str, None] = {}
+    while len(found) < EXAMPLES:
+        item = world.make(rng, None, 2)
+        if item.answer is not None and item.instruction not in taken:
+            found[item.instruction] = None
+    return list(found)
 
 
 def drawn(asked: Sequence[Question], *, seed: int) -> list[Question]:
@@ -270,6 +285,7 @@ def _table(
         {
             "id": [q.id for q in pool for _ in names],
             "instruction": [q.item.instruction for q in pool for _ in names],
+            "skill": [q.item.skill for q in pool for _ in names],
             "model": list(names) * len(pool),
             "response": [text for row in texts for text in row],
             **{name: pa.array(values.ravel(), from_pandas=True) for name, values in columns.items()},

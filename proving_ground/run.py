@@ -22,6 +22,7 @@ from proving_ground.pools import (
     PoolFiles,
     Question,
     add_clusters,
+    examples,
     questions,
     test_items,
     write_pool,
@@ -29,8 +30,17 @@ from proving_ground.pools import (
 )
 from proving_ground.results import BASE_WAY, Record, Results, packed
 from proving_ground.seeds import cache_folder
-from proving_ground.students import base, own_answers, test_rows, token_budget, tuned, untrained
-from proving_ground.ways import EVERY, choose, find_clusters, is_clustered, write_numbers
+from proving_ground.students import (
+    Base,
+    base,
+    likelihoods,
+    own_answers,
+    test_rows,
+    token_budget,
+    tuned,
+    untrained,
+)
+from proving_ground.ways import EVERY, choose, find_clusters, fitting, is_clustered, write_numbers
 from proving_ground.worlds import WORLDS
 
 WORKERS = 2
@@ -172,7 +182,20 @@ def run_block(block: Block, setting: Setting, ways: Sequence[str], answers_file:
             student = write_student(
                 files, [dict(zip(ids, once, strict=True)) for once in own], scored=setting.scored
             )
-        chosen, failed = _choices(block, setting, compared, files=files, members=members, student=student)
+        towards = None
+        if any(EVERY[way].target for way in compared):
+            towards = Path(folder) / "examples.txt"
+            towards.write_text("\n".join(examples(world, asked, seed=block.seed)), encoding="utf-8")
+        chosen, failed = _choices(
+            block,
+            setting,
+            compared,
+            files=files,
+            members=members,
+            student=student,
+            towards=towards,
+            start=start,
+        )
     test = test_rows(world)
     runs = {BASE_WAY: packed(untrained(start, test), right_chosen=None)} if BASE_WAY in ways else {}
     items = [question.item for question in files.questions.values()]
@@ -204,6 +227,8 @@ def _choices(
     files: PoolFiles,
     members: Sequence[crowds.Member],
     student: Path | None,
+    towards: Path | None,
+    start: Base,
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, str]]:
     """Return every method's selection; and why a method failed."""
     chosen: dict[str, list[tuple[str, str]]] = {}
@@ -233,7 +258,22 @@ def _choices(
                     seed=block.seed,
                     numbers_file=numbers,
                     student=student,
+                    examples=towards,
                 )
+                if EVERY[way].fits:
+                    chosen[way] = fitting(
+                        pool,
+                        chosen[way],
+                        reward=setting.reward,
+                        seed=block.seed,
+                        likelihoods=lambda pairs: likelihoods(
+                            start,
+                            [
+                                (files.questions[id_].item.instruction, files.answers[id_, model])
+                                for id_, model in pairs
+                            ],
+                        ),
+                    )
             except CrowdselectError as error:
                 failed[way] = str(error).replace(str(files.pool.parent), "")
     return chosen, failed

@@ -16,7 +16,7 @@ from proving_ground import tokens
 from proving_ground.crowd import FAMILIES, KNOWN, diet, examples
 from proving_ground.design import BASE_EXAMPLES, LARGEST_BUDGET, STUDENTS, TUNING, Student
 from proving_ground.items import PLAIN, Item
-from proving_ground.model import Transformer, build, greedy, judged, sampled
+from proving_ground.model import Transformer, answer_likelihoods, build, greedy, judged, sampled
 from proving_ground.pools import test_items
 from proving_ground.seeds import cache_folder, content_key, seed_of, write_whole
 from proving_ground.training import train
@@ -112,6 +112,11 @@ def own_answers(start: Base, instructions: Sequence[str], *, asked: int) -> list
         write_whole(file, json.dumps([tokens.texts(answers[0]) for answers in rounds]).encode())
     found: list[list[str]] = json.loads(file.read_bytes())
     return found
+
+
+def likelihoods(start: Base, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the mean log-likelihood per token that a base gives each answer after its instruction, nats, shape (n,)."""
+    return answer_likelihoods(start.model, tokens.rows(pairs, start.model.shape))[0].numpy()
 
 
 def tuned(

@@ -19,13 +19,15 @@ from crowdselect.methods.facility_location import facility_location
 from crowdselect.methods.length import by_length
 from crowdselect.methods.random_choice import random_choice
 from crowdselect.methods.reward import by_reward
+from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.teachable import chance, drawn
 from crowdselect.progress import Progress
+from crowdselect.seeding import seeded_hash
 from crowdselect.selection.methods import CROWD, Method, Scored, Seen
 from proving_ground.pools import CORRECTED
 
 CLUSTERS = 10
-Kind = Literal["control", "baseline", "metric", "weights", "own", "crowd", "student"]
+Kind = Literal["control", "baseline", "metric", "weights", "own", "crowd", "student", "target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,10 @@ class Way:
     """Whether crowdselect's options alone can express it, so that it may become the default."""
     student: bool = False
     """It looks at the student's own answers."""
+    target: bool = False
+    """It chooses towards examples: `rds`."""
+    fits: bool = False
+    """Of each row's good answers it takes the one that the student's base finds likeliest."""
     reward: str | None = None
     """Its reward column, if not the setting's."""
 
@@ -140,7 +146,21 @@ SECOND: dict[str, Way] = {
     **{name + FLOOR: _candidate(name, keep=("best_reward=25%..",)) for name in (TEACHABLE, PLAIN)},
 }
 """The methods of the second protocol by name; the last four are remedies, tried in their own variation only."""
-EVERY = {**WAYS, **SECOND}
+
+GOOD = 1 / 3
+"""The share of a row's answers that are good enough to fit, crowdselect's default."""
+
+THIRD: dict[str, Way] = {
+    RANDOM: WAYS[RANDOM],
+    "rds": Way(kind="target", target=True, options={"clusters": 0}),
+    "quota by skill": Way(
+        kind="baseline", method=random_choice, options={"clusters": 0, "quota": "skill=equal"}
+    ),
+    "irt_difficulty down": Way(kind="metric", weights={"irt_difficulty": -1.0}, options={"clusters": 0}),
+    "fits": Way(kind="student", method=random_choice, options={"clusters": 0}, fits=True, deployable=False),
+}
+"""The methods of the third protocol by name."""
+EVERY = {**WAYS, **SECOND, **THIRD}
 
 
 def find_clusters(pool: Pool, crowd: Crowd, *, reward: str, seed: int) -> dict[str, str]:
@@ -169,6 +189,7 @@ def choose(
     seed: int,
     numbers_file: Path,
     student: Path | None = None,
+    examples: Path | None = None,
 ) -> list[tuple[str, str]]:
     """Select rows of a pool, and the model whose answer to each is trained on.
 
@@ -182,6 +203,7 @@ def choose(
         seed: Seed of ties, draws and clusters.
         numbers_file: From `write_numbers`.
         student: The student's own answers, for ways that look at them.
+        examples: The examples of the target, for ways that have one.
 
     Returns:
         (id, model) of exactly `budget` rows, best rank first.
@@ -203,10 +225,54 @@ def choose(
         **chosen_by,
         **how.options,
     )
-    rows = select(pool, options, crowd=crowd, method=how.method()).rows()
+    method = method_named(f"rds:{examples}") if how.target else how.method()
+    rows = select(pool, options, crowd=crowd, method=method).rows()
     if len(rows) != budget:
         raise AssertionError(f"{way}: {len(rows)} rows for a budget of {budget}")
     return [(row["id"], row["model"]) for row in rows]
+
+
+def fitting(
+    pool: Pool,
+    chosen: Sequence[tuple[str, str]],
+    *,
+    reward: str,
+    seed: int,
+    likelihoods: Callable[[Sequence[tuple[str, str]]], np.ndarray],
+) -> list[tuple[str, str]]:
+    """Take of each chosen row's good answers the one that is likeliest; of equal ones the best-rewarded.
+
+    Args:
+        pool: Where the rows are from.
+        chosen: (id, model), as from `choose`.
+        reward: The reward column.
+        seed: Seed of ties.
+        likelihoods: Computes those of some (id, model).
+
+    Returns:
+        The same rows in the same order, with other models.
+    """
+    place = {id_: row for row, id_ in enumerate(pool.ids)}
+    ids = [id_ for id_, _ in chosen]
+    scores = pool.scores(reward)[[place[id_] for id_ in ids]]
+    answers = Candidates.of_matrix(
+        scores,
+        ~np.isnan(scores),
+        rows=seeded_hash(ids, seed=seed),
+        columns=seeded_hash(pool.models, seed=seed),
+        prompts=None,
+        texts=None,
+    )
+    good = answers.good_enough(GOOD)
+    pairs = [
+        (ids[row], pool.models[model])
+        for row, model in zip(answers.row[good], answers.model[good], strict=True)
+    ]
+    order = np.lexsort(
+        (-likelihoods(pairs), answers.row[good])
+    )  # stable: equal ones stay best-rewarded first
+    _, first = np.unique(answers.row[good][order], return_index=True)
+    return [pairs[at] for at in order[first]]
 
 
 def numbers(scores: np.ndarray, *, sizes: Sequence[str]) -> dict[str, np.ndarray]:

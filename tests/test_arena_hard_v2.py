@@ -162,7 +162,7 @@ def test_an_error_is_a_missing_answer(text, run, tmp_path):
         ran = run("evaluate", "mt-bench", *given, "-o", tmp_path / "out")
         assert len(server.requests) == 1
     assert ran.code == 3
-    assert "2 answers of m are errors such as $ERROR$, and are missing" in ran.err
+    assert "missing: 2 answers of m with an error such as $ERROR$" in ran.err
     found = result(tmp_path / "out")
     assert found["verdicts"]["missing"] == 3
     assert any("an error of the tool that asked" in reason for reason in found["verdicts"]["reasons"])

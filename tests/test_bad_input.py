@@ -125,7 +125,7 @@ def test_parquet_with_a_broken_footer(tmp_path):
 
 
 def test_unknown_file_type(tmp_path):
-    path = tmp_path / "p.xlsx"
+    path = tmp_path / "p.docx"
     path.write_bytes(b"PK\3\4")
     fails(InputError, path, path, "unknown file type", ".parquet, .jsonl")
 

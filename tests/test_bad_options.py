@@ -39,6 +39,14 @@ SELECT = [
         ["--clusters and --cluster-by both say what the clusters are"],
     ),
     (["--cluster-by", "model"], ["model", "sim-"]),
+    (["--quota", "topic"], ["--quota topic is of another form", "COLUMN=equal"]),
+    (["--quota", "topi=equal"], ["no column 'topi'", "did you mean 'topic'?"]),
+    (["--quota", "topic=musik:1"], ["--quota: no row has the topic 'musik'; did you mean 'music'?"]),
+    (["--quota", "topic=music:0.5"], ["add up to 0.5; wanted 1, as with rest:0.5"]),
+    (
+        ["--quota", "topic=music:1", "--budget", "100"],
+        ["--budget 100 is more than can be chosen", "no_quota"],
+    ),
     (["--embedder", "nope"], ["--embedder nope is unknown", "lsa, minilm, file:VECTORS"]),
     (["--embedder", ""], ["embedder"]),
     (["--embedder", "file:"], ["names no file"]),
@@ -78,7 +86,7 @@ SELECT = [
     (["--answers-per-row", "2", "--pairs", "best-worst"], ["cannot be combined with --pairs best-worst"]),
     (["--answers-per-row", "2", "--answer", "random"], ["cannot be combined with --answer random"]),
     (["--reference", "topic"], ["--reference topic is of --format rl"]),
-    (["--format", "rl"], ["none of answer, target, ground_truth, solution", "--reference"]),
+    (["--format", "rl"], ["none of reference, answer, target, ground_truth, solution", "--reference"]),
     (["--format", "rl", "--reference", "nope"], ["no column 'nope'", "topic"]),
     (
         ["--format", "rl", "--reference", "topic", "--for", "llamafactory"],

@@ -467,7 +467,11 @@ def test_plain_baselines_run_from_the_command(run, sim, tmp_path, name):
             ("--direction", "left", "--dry-run"),
             "--direction left is unknown; choose one of: up, down",
         ),
-        ("length:model", ("--dry-run",), "is unknown; choose one of: instruction, answer"),
+        (
+            "length:model",
+            ("--dry-run",),
+            "--method length:model is unknown; choose one of: length, length:instruction",
+        ),
         ("length", ("--device", "cpu", "--dry-run"), "--device is not a setting of the method length"),
         ("reward", ("--budget", 0, "--dry-run"), "--budget is 0; wanted at least 1"),
         ("reward", (), "say where to write with -o DIR"),

@@ -177,7 +177,7 @@ def test_empty_completions(cases: Path, choose: Callable[..., Chosen]) -> None:
 def test_a_row_twice(cases: Path, choose: Callable[..., Chosen]) -> None:
     found = choose(cases / "21_duplicate_rows_no_id" / "pool.jsonl", "--reward", "overall_score")
     assert len(found.rows) == 12
-    assert "1 rows are equal to another in all columns and count once" in found.said
+    assert "counted once: 1 row equal to another in all columns" in found.said
 
 
 def test_samples_without_a_number(cases: Path, choose: Callable[..., Chosen], tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ COMMANDS = [
     "init",
     "inspect",
     "metrics",
+    "push",
     "report",
     "reward",
     "robustness",

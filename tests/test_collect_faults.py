@@ -203,6 +203,26 @@ def test_a_day_of_retry_after_is_not_waited_for(tmp_path):
     assert set(job.answers()) == {("i000", "m-ok"), ("i001", "m-ok")}
 
 
+def test_a_server_that_always_refuses_is_left_after_the_attempts(tmp_path):
+    prompts = [f"question {number}" for number in range(40)]
+    with FaultServer(plan={"busy": "429"}) as server:
+        models = crowd_of(["ok"], server.base_url) | {"busy": {"base_url": server.base_url}}
+        job = Job(tmp_path, prompts, models, max_concurrency=4)
+        done = job.run(*FAST, "--attempts", "1", limit=30)
+        refused = server.counts()["models"]["busy"]
+    assert done.code == 3, done
+    assert "busy" in done.said
+    assert "in a row and answered none" in " ".join(done.said.split())
+    assert 4 <= refused <= 4 * 4
+    assert len(job.answers()) == 40  # what was paid for is kept
+    with FaultServer() as server:
+        models = crowd_of(["ok"], server.base_url) | {"busy": {"base_url": server.base_url}}
+        job = Job(tmp_path, prompts, models)
+        assert job.run(*FAST, "--retry-failed").code == 0
+        assert "ok" not in {call.model for call in server.calls}
+    assert len(job.answers()) == 80
+
+
 def test_a_refused_key_stops_its_model_and_no_other(tmp_path):
     prompts = [f"question {number}" for number in range(60)]
     with FaultServer(plan={"bad": "401"}) as server:

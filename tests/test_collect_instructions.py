@@ -93,7 +93,7 @@ def test_without_an_id_the_content_is_the_id_and_repetitions_are_left_out(tmp_pa
         assert len(set(ids)) == len(ids) == found.count == 3
         assert found.without_text == 2
         assert any("2 rows repeat another" in note for note in found.notes)
-        assert any("2 rows have no text" in note for note in found.notes)
+        assert any("left out: 2 rows without text" in note for note in found.notes)
     again = jsonl(tmp_path, {"instruction": "c"}, {"instruction": "a"}, name="other.jsonl")
     assert set(asked(again)) < set(ids)
 
@@ -155,7 +155,7 @@ def test_what_is_asked_is_the_whole_prompt(tmp_path):
         assert asked["2"].tools() == tools
         assert asked["3"].messages() == [user("c")]
         assert "4" not in asked
-        assert "1 rows are left out: not_text" in found.notes
+        assert "left out: 1 row: not_text" in found.notes
         assert "1 conversations end with an answer, which is not sent" in found.notes
 
 

@@ -86,6 +86,7 @@ def test_weights_as_text_in_the_file(run, sim):
         ("crowd_path = 'x'", ["unknown option 'crowd_path'"]),
         ("as_json = true", ["unknown option 'as_json'"]),
         ("config = 'other.toml'", ["unknown option 'config'"]),
+        ("clusters = 3\ncluster-by = 'topic'", ["both say what the clusters are; give one of them"]),
         ("help = true", ["unknown option 'help'"]),
         ("[select]\nbudget = 3", ["unknown option 'select'"]),
         ("budget = 10.5", ["c.toml: budget is 10.5; wanted a whole number"]),

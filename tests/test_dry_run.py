@@ -163,3 +163,24 @@ def test_choosing_with_an_embedder_counts_what_the_cache_knows(place, run, sim, 
     run(*given, "minilm", "--dry-run").refuses("[minilm]")
     # Where no model is run, a dry run chooses.
     assert "chosen" in json.loads(run("select", sim, "--budget", 5, "--dry-run", "--json").out)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("here", [True, False])
+def test_waiting_for_the_hub_is_said(monkeypatch, capsys, here):
+    """A name that is not on this machine is asked for with retries, which take half a minute without a network."""
+    from time import sleep
+
+    from crowdselect import modelfolders
+
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(modelfolders, "_PATIENCE", 0.01)
+    monkeypatch.setattr(modelfolders, "is_here", lambda model: here)
+    with modelfolders.quiet_hub("owner/name\x1b"):
+        sleep(0.2)
+    said = "owner/name\\x1b is not on this machine: asking the Hub, which may take a while\n"
+    assert capsys.readouterr().err == ("" if here else said)
+    monkeypatch.setattr(modelfolders, "_PATIENCE", 60)
+    with modelfolders.quiet_hub("owner/name"):
+        pass
+    assert capsys.readouterr().err == ""

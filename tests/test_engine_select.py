@@ -28,7 +28,10 @@ FOR_A_STUDENT = ("--method", "teachable", "--student", "sim-elm-7b", "--pairs", 
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("how", [("--pairs", "best-worst"), FOR_A_STUDENT])
+@pytest.mark.parametrize(
+    "how",
+    [("--pairs", "best-worst"), FOR_A_STUDENT, ("--quota", "topic=music:0.4,rest:0.6", "--clusters", 3)],
+)
 def test_the_folder_and_the_metrics_are_those_of_the_local_engine(how, samples, tmp_path):
     simulate("pool", instructions=120, shards=7, answer_chars=80, samples=samples)
     asked = ("select", "pool", "--budget", 20, *how, "-o")

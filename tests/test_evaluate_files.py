@@ -93,7 +93,7 @@ def test_answers_of_every_form(tmp_path, bench):
     assert found.turns == {"81": ("a", "b"), "82": ("c",), "83": ("d",), "zz": ("e",)}
     assert found.tokens == {"81": (None, None), "82": (3,), "83": (None,), "zz": (9,)}
     assert set(found.missing) == {("82", 1), ("83", 1), ("84", 0), ("84", 1)}
-    assert found.notes == [f"{file}: 1 answers to questions that are not asked here"]
+    assert found.notes == [f"{file}: 1 answer to questions that are not asked here"]
     assert list(found.lines) == file.read_text().splitlines()
     write_jsonl(file, [*rows, rows[0]])
     with pytest.raises(InputError, match=r"a.jsonl:5: 'm' answers question '81' twice"):

@@ -188,3 +188,32 @@ def test_options_of_the_harness():
     with pytest.raises(OptionError, match="not of the form NAME=VALUE"):
         HarnessOptions(student="m", tasks=("a",), output="o", set=("limit",))
     assert HarnessOptions(student="m", tasks=("a",), output="o", set=("limit=2",)).settings() == {"limit": 2}
+
+
+@pytest.mark.extra
+def test_a_plan_counts_documents_and_requests_without_a_model(run, tasks):
+    line = ("--tasks", "local_choose,local_write", "--include-path", tasks, "--dry-run")
+    made = run("evaluate", "harness", "org/model", *line, "--set", "limit=4", "--json")
+    assert made.code == 0, made
+    found = json.loads(made.out)
+    assert [(one["task"], one["documents"], one["requests"]) for one in found["tasks"]] == [
+        ("local_choose", 4, 12),
+        ("local_write", 4, 4),
+    ]
+    assert found["downloads"] == ["org/model"]
+    (tasks / "far.yaml").write_text(
+        CHOOSE.replace("local_choose", "far")
+        + COMMON.replace("path: json", "path: org/far").replace(
+            "dataset_kwargs: {data_files: {test: FILE}}", ""
+        )
+    )
+    made = run("evaluate", "harness", "org/model", "--tasks", "far", "--include-path", tasks, "--dry-run")
+    assert made.code == 0, made
+    assert "downloaded first: org/model, org/far" in made.out
+    run("evaluate", "harness", "org/model", "--tasks", "none", "--dry-run").refuses("none")
+    run("evaluate", "harness", "org/model", "--tasks", "a", "--include-path", "gone", "--dry-run").refuses(
+        "gone: no such folder; wanted one with tasks (.yaml)"
+    )
+    run("evaluate", "harness", "org/model", "--tasks", "a").refuses(
+        "say where to write with --output, or add --dry-run"
+    )

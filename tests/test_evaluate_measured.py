@@ -119,7 +119,7 @@ def test_rows_of_a_pool_are_the_best_answers_and_pairs(pool):
         assert said[row.id, row.other] == np.nanmin(scores[ids.index(row.id)])
     margins = {row.id: said[row.id, row.answer] - said[row.id, row.other] for row in pairs.rows}
     assert [row.id for row in wide.rows] == [id_ for id_, margin in margins.items() if margin >= far]
-    assert any("have rewards nearer than `min_margin`" in note for note in wide.notes)
+    assert any("with rewards nearer than `min_margin`" in note for note in wide.notes)
     bands = {row.id: row.category for row in best.rows}
     hardness = {row.id: -np.nanmean(scores[ids.index(row.id)]) for row in best.rows}
     assert set(bands.values()) == set(BANDS)
@@ -229,7 +229,7 @@ def test_losses_are_those_of_the_model_on_the_tokens_of_the_answer(run, rows, mo
 @pytest.mark.extra
 def test_the_tokens_are_those_that_training_learns(rows, models):
     pytest.importorskip("trl")
-    from crowdselect.evaluate.likelihood import LanguageModel
+    from crowdselect.methods.likelihood import LanguageModel
     from crowdselect.train.rows import lengths, read_rows
     from crowdselect.train.settings import TrainSettings
     from crowdselect.train.student import read_student
@@ -313,7 +313,7 @@ def test_what_does_not_fit_is_cut_or_missing(run, models):
         "reason": "the messages alone are longer than `max_length`",
     }  # fmt: skip
     assert json.loads(Path("out/result.json").read_text())["questions_scored"] == 2
-    assert "1 of 3 instructions have no number" in made.err
+    assert "1 of 3 instructions has no number" in made.err
 
 
 @pytest.mark.extra

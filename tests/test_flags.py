@@ -163,7 +163,9 @@ def test_weights_budget_and_seed_arrive_as_they_are_typed(run, sim, monkeypatch)
     from crowdselect.cli import choosing
 
     seen = []
-    monkeypatch.setattr(choosing, "_choose", lambda asked, method, run: seen.append((asked, method)))
+    monkeypatch.setattr(
+        choosing, "_choose", lambda asked, method, _fitting, run: seen.append((asked, method))
+    )
     ran = run(
         "select", sim, "--budget", 7, "--seed", 3, "--weights", "difficulty=-1", "--no-cache", "--dry-run"
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from crowdselect.reward.scoring import PAIRS
 
 pytestmark = pytest.mark.extra
 PAGE = (Path(__file__).parent.parent / "docs" / "for-your-student.md").read_text(encoding="utf-8")
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 N = 120
 STUDENT = "qwen2.5-0.5b"
 SKILLS = {
@@ -154,6 +156,34 @@ def check_choice(folder: Path) -> None:
         assert not good[row["id"], STUDENT]
 
 
+def test_the_readmes_five_lines_lead_to_an_adapter(tmp_path, run):
+    """As they stand there, but for the model: a tiny one in the place of a gigabyte."""
+    for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets"):
+        pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
+    from tiny_models import build_model
+
+    section = README.partition("## From instructions to a trained adapter")[2].partition("\n## ")[0]
+    commands = re.findall(r"^crowdselect (.*)$", section, re.MULTILINE)
+    assert len(commands) == 5
+    assert run("init", ".").code == 0
+    assert "[[student]]" in (tmp_path / "crowd.toml").read_text()
+    tiny = str(build_model(tmp_path / "tiny", seed=7))
+    with serving() as (base_url, asked):
+        write_inputs(tmp_path, base_url)
+        for command in commands:
+            words = shlex.split(re.sub(r" +# .*", "", command))
+            base = words.index("--base") + 1 if "--base" in words else None
+            if base is not None:
+                words[base] = tiny
+            ran = run(*words)
+            assert ran.code == 0, (command, ran)
+        assert {asked[model] for model in SKILLS} == {N}
+    check_choice(tmp_path / "chosen")
+    assert (tmp_path / "student" / "adapter_model.safetensors").is_file() or (
+        tmp_path / "student" / "adapter" / "adapter_model.safetensors"
+    ).is_file()
+
+
 def test_the_recipe_is_one_that_runs(tmp_path, run):
     for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets"):
         pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
@@ -169,3 +199,35 @@ def test_the_recipe_is_one_that_runs(tmp_path, run):
         assert ran.code == 0, ran
         assert f"the student '{STUDENT}' of crowd.toml" in ran.err
         assert not asked
+
+
+def test_what_each_step_gets_and_costs_is_shown_before_anything_is_sent(tmp_path, run, monkeypatch):
+    """The plan of `run` itself: the table is printed while no server has been asked for anything."""
+    from crowdselect.recipe import running as steps
+
+    def counted_first(graph, store, **options):
+        asked_before.append(sum(asked.values()))
+        return run_steps(graph, store, **options)
+
+    run_steps, asked_before = steps.run_steps, []
+    monkeypatch.setattr(steps, "run_steps", counted_first)
+    with serving() as (base_url, asked):
+        write_inputs(tmp_path, base_url)
+        prices = "[defaults]\nprice_in = 1.0\nprice_out = 2.0\n"
+        crowd = (tmp_path / "crowd.toml").read_text()
+        (tmp_path / "crowd.toml").write_text(crowd.replace("[defaults]\n", prices))
+        (tmp_path / "recipe.toml").write_text(blocks("toml")[1].partition("[train]")[0])
+        first = run("run", "recipe.toml")
+        assert (first.code, asked_before) == (0, [0]), first
+        assert re.search(
+            rf"collect +to do +{4 * N} requests +at most [\d.]+ \([\d,]+ tokens sent, ", first.out
+        )
+        assert re.search(r"reward +waiting +known after collect\n", first.out)
+        assert re.search(r"teachable +waiting +10% of the rows\n", first.out)
+        shutil.rmtree(next(tmp_path.glob("recipe/steps/reward-*")))
+        (tmp_path / "recipe" / "ledgers" / "reward.ledger").unlink()
+        again = run("run", "recipe.toml", "--dry-run")
+        assert re.search(r"collect +done\n", again.out)
+        assert re.search(
+            r"reward +to do +judge: (\d+) answers to score +\1 requests to .* at most", again.out
+        )

@@ -18,6 +18,7 @@ NAMES = [
     "Pool",
     "Selection",
     "difficulty",
+    "explore",
     "export",
     "load_selection",
     "open_pool",
@@ -25,6 +26,7 @@ NAMES = [
     "select",
     "separability",
     "stability",
+    "status",
 ]
 
 

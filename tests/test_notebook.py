@@ -159,6 +159,20 @@ def test_ipython_in_a_terminal_shows_no_line(notebook):
     assert notebook == []
 
 
+def test_asking_and_scoring_show_a_bar_too(notebook):
+    from crowdselect.ask.display import watch
+    from crowdselect.reward.job import Meter
+
+    counts = SimpleNamespace(done=3, cost=0.0, failed=0, in_flight=0)
+    lane = SimpleNamespace(counts=counts, stopped=None, waits=False, endpoint=SimpleNamespace(name="m"))
+    with watch([lane], 3) as update:
+        update()
+    assert '<progress value="3" max="3"></progress> asking models: 3 of 3' in notebook[0].seen
+    with Stages()("scoring") as report:
+        Meter(5, report=report).add(5)
+    assert '<progress value="5" max="5"></progress> scoring: 5 of 5' in notebook[1].seen
+
+
 @pytest.mark.extra
 def test_the_notebook_runs(tmp_path, monkeypatch):
     """Its cells in order, the last expression of each shown as a notebook shows it."""

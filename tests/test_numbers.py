@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from crowdselect import Options, open_pool, select
 from crowdselect.compare.robustness import robustness
-from crowdselect.errors import OptionError
+from crowdselect.engine.here import run_here
+from crowdselect.errors import InputError, OptionError
 from crowdselect.numeric.clusters import binned
 from crowdselect.selection.keep import band_of
 from crowdselect.selection.look import look_at
@@ -519,3 +520,65 @@ def test_openr1(cases, tmp_path, run):
     written = [json.loads(line) for line in (tmp_path / "rl" / "train.jsonl").read_text().splitlines()]
     assert {record["pass_rate"] for record in written} == {0.5}
     assert all(record["reference"] for record in written)
+
+
+def with_level(path, *, files=1):
+    """A pool with a number of its own per instruction, missing for every fifth."""
+    rows = write(path if files == 1 else path.with_suffix(".tmp"))
+    table = pa.Table.from_pylist(
+        [{**row, "level": None if int(row["id"][1:]) % 5 == 0 else int(row["id"][1:]) % 7} for row in rows]
+    )
+    if files == 1:
+        pq.write_table(table, path)
+        return
+    path.mkdir()
+    home = np.array([int(id_[1:]) % files for id_ in table["id"].to_pylist()])
+    for number in range(files):
+        pq.write_table(table.filter(pa.array(home == number)), path / f"{number}.parquet")
+
+
+def test_a_column_of_the_pool_has_a_band_and_bins(tmp_path):
+    with_level(tmp_path / "pool.parquet")
+    with_level(tmp_path / "files", files=3)
+    for options in ({"keep": ("level=2..4",)}, {"keep": ("level=50%..",)}, {"cluster_by": "level:3"}):
+        whole = chosen(tmp_path / "pool.parquet", budget=6, **options)
+        with open_pool(tmp_path / "files") as pool:
+            given = {"budget": 6, "clusters": 0, "weights": {"difficulty": 1.0}, "cache": False, **options}
+            assert select(pool, Options(**given), run=run_here).table.equals(whole.table)
+    found = chosen(tmp_path / "pool.parquet", budget=6, keep=("level=2..4",))
+    for row in found.table.to_pylist():
+        place = int(row["id"][1:])
+        wanted = (
+            "no_number:level"
+            if place % 5 == 0
+            else "outside:level"
+            if not 2 <= place % 7 <= 4
+            else row["reason"]
+        )
+        assert row["reason"] == wanted
+        assert row["level"] == (None if place % 5 == 0 else place % 7)
+    assert any("its level is 0" in line for line in found.explain("q007")["story"])
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        tried = robustness(
+            pool,
+            Options(budget=6, clusters=0, weights={"difficulty": 1.0}, cache=False, keep=("level=2..4",)),
+            bootstraps=2,
+            seeds=1,
+        )
+    inside = {
+        row["id"] for row in found.table.to_pylist() if row["level"] is not None and 2 <= row["level"] <= 4
+    }
+    assert set(tried.chosen) <= inside
+
+
+def test_a_column_of_the_pool_that_is_no_number_or_has_a_name_of_ours_is_refused(tmp_path):
+    rows = [{**row, "cluster": 1} for row in write(tmp_path / "pool.parquet")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    with pytest.raises(InputError, match=r"topic:3 of id 'q000' is 'odd|topic:3 of id 'q000' is 'even"):
+        chosen(tmp_path / "pool.parquet", keep=("topic:3=1..",))
+    with pytest.raises(
+        OptionError, match=r"`keep`: 'cluster' is a column of the pool, but selection.parquet has one"
+    ):
+        chosen(tmp_path / "pool.parquet", keep=("cluster=1..",))
+    with pytest.raises(OptionError, match=r"`keep`: no number 'score'; the numbers are: .*reward:MODEL"):
+        chosen(tmp_path / "pool.parquet", keep=("score=1..",), reward="score")

@@ -456,12 +456,12 @@ def test_rewards_from_a_second_file(layout, kind, tmp_path):
         assert pool.reward_columns == ("judge",)
         assert pool.notes == []
         np.testing.assert_array_equal(pool.scores(), [[1.0, NAN], [NAN, 4.0]])
-        assert pool.notes == [f"rewards: 2 rows of {path} match no (id, model) of the pool"]
+        assert pool.notes == [f"rewards: left out: 2 rows of {path} whose (id, model) is not in the pool"]
         assert pool.files == (pool_file, path)
         assert pool.rewards_path == str(path)
     with open_pool(pool_file, rewards=path, limit=1) as pool:
         assert pool.scores().shape == (1, 2)
-        assert pool.notes == [f"rewards: 2 rows of {path} match no (id, model) of the pool"]
+        assert pool.notes == [f"rewards: left out: 2 rows of {path} whose (id, model) is not in the pool"]
 
 
 def test_rewards_join_by_sample_where_both_have_it(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import crowdselect
+from crowdselect.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -73,7 +74,7 @@ def test_every_name_of_the_python_page_exists():
             import_module(name)
 
 
-def test_the_command_lines_page_is_current():
+def test_the_pages_of_commands_and_methods_are_current():
     maker = ROOT / "docs" / "make_reference.py"
     spec = importlib.util.spec_from_file_location("make_reference", maker)
     module = importlib.util.module_from_spec(spec)
@@ -82,6 +83,10 @@ def test_the_command_lines_page_is_current():
         module.PAGE.read_text(encoding="utf-8") == module.reference()
     )  # no long diff: the next line says what to do
     assert current, "docs/cli.md is not what the commands say: run `python docs/make_reference.py`"
+    page = module.METHODS_PAGE.read_text(encoding="utf-8")
+    assert all(f"| `{name}" in page for name in METHODS)
+    current = page == module.with_methods(page)
+    assert current, "docs/methods.md is not what the methods say: run `python docs/make_reference.py`"
     for command in ("select", "collect", "evaluate mt-bench"):
         assert f"\n## crowdselect {command}\n" in module.reference()
 

@@ -114,7 +114,7 @@ def test_a_copy_in_a_stack_learns_what_it_would_learn_alone():
 
 @pytest.mark.parametrize("name", WORLD_NAMES)
 def test_no_test_instruction_is_in_a_pool_or_a_diet(name):
-    from proving_ground import tokens
+    from proving_ground import pools, tokens
     from proving_ground.crowd import examples
     from proving_ground.pools import questions, test_items
     from proving_ground.worlds import WORLDS
@@ -128,6 +128,10 @@ def test_no_test_instruction_is_in_a_pool_or_a_diet(name):
     barred = frozenset(tested)
     diet = examples(world, random.Random(1), count=3000, known=2, likely=None, barred=barred)
     assert not tested & {text for text, _ in diet}
+    towards = pools.examples(world, asked, seed=0)
+    assert len(set(towards)) == pools.EXAMPLES
+    assert not set(towards) & (tested | {question.item.instruction for question in asked})
+    assert towards == pools.examples(world, asked, seed=0) != pools.examples(world, asked, seed=1)
     tokens.rows(
         [(q.item.instruction, q.item.answer or "") for q in asked], world.shape
     )  # nothing is too long
@@ -359,6 +363,73 @@ def test_every_way_of_the_second_protocol_chooses_for_its_student(tmp_path, sett
     assert done.runs["teachable:plain"] != done.runs["student fails, drawn"]
     if setting in second.REMEDIES:
         assert all(done.runs[way] != done.runs[way.partition(",")[0]] for way in second.REMEDIES[setting])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_bases_likelihoods_are_its_losses(tmp_path):
+    from proving_ground import students, tokens
+    from proving_ground.model import judged
+    from proving_ground.worlds import WORLDS
+
+    start = students.base(WORLDS["strings"], "small", number=0)
+    pairs = [("reverse abc", "cba"), ("sort cab", "abc"), ("reverse a", "")]
+    found = students.likelihoods(start, pairs)
+    alone = [float(judged(start.model, tokens.rows([pair], start.model.shape))[1][0]) for pair in pairs]
+    np.testing.assert_allclose(found, -np.array(alone), rtol=1e-5)
+
+
+def test_fits_takes_the_likeliest_good_answer(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from crowdselect import open_pool
+    from proving_ground.ways import fitting
+
+    rewards = {"a": [0.9, 0.8, 0.7, 0.1, 0.2, 0.3], "b": [0.1, 0.9, 0.9, 0.0, 0.0, 0.0]}
+    rows = [
+        {"id": id_, "instruction": id_, "model": f"m{at}", "response": "x", "reward": reward}
+        for id_, own in rewards.items()
+        for at, reward in enumerate(own)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    likely = {("a", "m0"): -3.0, ("a", "m1"): -1.0, ("b", "m1"): -2.0, ("b", "m2"): -2.5}
+    asked = []
+
+    def likelihoods(pairs):
+        asked.extend(pairs)
+        return np.array([likely[pair] for pair in pairs])
+
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        found = fitting(pool, [("b", "m9"), ("a", "m0")], reward="reward", seed=0, likelihoods=likelihoods)
+    assert found == [("b", "m1"), ("a", "m1")]
+    assert sorted(asked) == sorted(likely)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_every_way_of_the_third_protocol_chooses_and_is_tabulated(tmp_path):
+    from proving_ground import third, third_tables
+    from proving_ground.findings import seen
+    from proving_ground.results import Results
+    from proving_ground.run import run_block
+    from proving_ground.worlds import WORLDS
+
+    how = dataclasses.replace(third.SETTINGS["main"], budget=40)
+    results = Results(tmp_path / "results")
+    third_tables.write_all(results)
+    assert not (tmp_path / "results").exists()
+    order = [(block.seed, block.world) for block, _ in third.blocks()]
+    assert order == [(seed, world) for seed in range(32, 40) for world in FIRST_WORLDS]
+    for block, ways in [*third.blocks()][:4]:
+        done = run_block(block, how, ways, fake_answers(WORLDS[block.world], tmp_path))
+        assert (done.runs.keys(), done.failed) == (set(ways), {})
+        results.add(block, done.runs, done.failed, seconds=done.seconds)
+    by_world = {world: seen(results, "main", world) for world in FIRST_WORLDS}
+    lines = third_tables.compared(by_world).splitlines()
+    assert [line.split(" | ")[0] for line in lines[6:]] == [
+        "| random, exact match",
+        *(f"| {way}" for way in third.OTHERS),
+    ]
+    assert "1 seeds" in lines[2]
 
 
 @pytest.mark.usefixtures("tiny")

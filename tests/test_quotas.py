@@ -1,5 +1,7 @@
 """The choice against a brute-force walk: one row per cluster and round, best rows first."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from crowdselect.errors import BudgetError
 from crowdselect.numeric.quotas import check_budget, choose, ranked, water_fill
+from crowdselect.numeric.strata import Strata, allotted, cells, shared_out
 
 NAN = float("nan")
 # Unit vectors in the plane, a few of them close together and some equal.
@@ -56,8 +59,11 @@ class Cluster:
         self.given.append(self.rows.pop(0))
 
 
-def by_rounds(pool, budget, near=None):
-    """Chosen rows best first, duplicates, near-duplicates and quotas; None where the rows run out."""
+def by_rounds(pool, budget, near=None, *, wanted_more=False):
+    """Chosen rows best first, duplicates, near-duplicates and quotas; None where the rows run out.
+
+    With `wanted_more` a further row was looked for after the last.
+    """
 
     def place(row):
         return (-pool["score"][row], pool["keys"][row])
@@ -79,6 +85,8 @@ def by_rounds(pool, budget, near=None):
         for name in sorted(giving, key=lambda name: place(following[name]))[:left]:
             clusters[name].give()
         left -= min(left, len(giving))
+    if wanted_more:
+        assert all(cluster.next_row(pool["vectors"], near) is None for cluster in clusters.values())
     chosen = sorted((row for cluster in clusters.values() for row in cluster.given), key=place)
     passed = {row: kept for cluster in clusters.values() for row, kept in cluster.passed.items()}
     return chosen, duplicates, passed, {name: len(cluster.given) for name, cluster in clusters.items()}
@@ -320,3 +328,125 @@ def test_the_water_level_is_the_highest_that_the_budget_reaches(capacities, data
     assert sum(min(capacity, level) for capacity in capacities) + left == budget
     still_open = sum(capacity > level for capacity in capacities)
     assert 0 <= left < max(still_open, 1)
+
+
+# strata: the budget is shared out between them first
+
+
+def by_one(places, weights, capacities):
+    """Largest remainders in exact fractions; then every place left over, one after the other."""
+    exact = [Fraction(places * weight, sum(weights)) for weight in weights]
+    out = [int(share) for share in exact]
+    for at in sorted(range(len(out)), key=lambda at: (out[at] - exact[at], at))[: places - sum(out)]:
+        out[at] += 1
+    out = [min(pair) for pair in zip(out, capacities, strict=True)]
+    while sum(out) < places:
+        open_ = [at for at in range(len(out)) if out[at] < capacities[at]]
+        out[min(open_, key=lambda at: (Fraction(out[at], weights[at]), at))] += 1
+    return out
+
+
+SHARES = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12)), min_size=1, max_size=6)
+
+
+@given(SHARES, st.data())
+def test_places_are_shared_out_as_one_by_one(pairs, data):
+    weights, capacities = zip(*pairs, strict=True)
+    places = data.draw(st.integers(0, sum(capacities)))
+    found = allotted(places, weights, capacities)
+    assert found == by_one(places, weights, capacities)
+    assert sum(found) == places
+    asked = shared_out(places, weights)
+    for share, weight in zip(asked, weights, strict=True):
+        assert abs(Fraction(places * weight, sum(weights)) - share) < 1
+    # Who can take what is asked gets it at least; who gets less can take no more.
+    assert all(got >= min(ask, most) for got, ask, most in zip(found, asked, capacities, strict=True))
+    # What was not taken may as well not be there: it does not matter when near-duplicates are found out.
+    less = [data.draw(st.integers(got, most)) for got, most in zip(found, capacities, strict=True)]
+    assert allotted(places, weights, less) == found
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=6), st.data())
+def test_equal_shares_are_filled_to_one_level(capacities, data):
+    places = data.draw(st.integers(0, sum(capacities)))
+    found = allotted(places, [1] * len(capacities), capacities)
+    level, left = water_fill(capacities, places)
+    assert all(
+        min(most, level) <= got <= min(most, level + 1) for got, most in zip(found, capacities, strict=True)
+    )
+    assert sum(got > level for got in found) == left
+
+
+def test_shares_of_any_size_and_many_of_them():
+    assert shared_out(3, [1] * 5) == [1, 1, 1, 0, 0]
+    assert shared_out(0, [5, 1]) == [0, 0]
+    assert shared_out(10**15 + 1, [1, 1]) == [5 * 10**14 + 1, 5 * 10**14]
+    found = allotted(200_000, [1] * 1000, [10] * 500 + [10**6] * 500)
+    assert found == [10] * 500 + [390] * 500
+
+
+def in_strata(pool, budget, of, weights, near=None):
+    """The choice stratum by stratum: each alone, by rounds, with its places; None where the rows run out."""
+    best, alone = {}, pool["score"].copy()
+    line = [row for row in range(len(alone)) if not np.isnan(alone[row])]
+    for row in sorted(line, key=lambda row: (-pool["score"][row], pool["keys"][row])):
+        if best.setdefault(pool["groups"][row], row) != row:
+            alone[row] = NAN
+    parts = [{**pool, "score": np.where(of == stratum, alone, NAN)} for stratum in range(3)]
+    weights = weights or [int((~np.isnan(part["score"])).sum()) for part in parts]
+    capacities = [most_that_can_be_chosen(part, near) for part in parts]
+    if sum(capacities) < budget:
+        return None
+    places = by_one(budget, weights, capacities)
+    found = []
+    for stratum, part in enumerate(parts):
+        # Without its own limit it would have had more: then all of its rows were looked at.
+        without = [len(alone) + budget if at == stratum else most for at, most in enumerate(capacities)]
+        short = weights[stratum] > 0 and by_one(budget, weights, without)[stratum] > capacities[stratum]
+        found.append(by_rounds(part, places[stratum], near, wanted_more=short))
+    chosen = sorted(
+        (row for part in found for row in part[0]), key=lambda row: (-pool["score"][row], pool["keys"][row])
+    )
+    passed = {row: kept for part in found for row, kept in part[2].items()}
+    return chosen, by_rounds(pool, 0)[1], passed, places
+
+
+@given(
+    pools(),
+    st.sampled_from([None, 0.5, 0.97]),
+    st.sampled_from([(1, 1, 1), (5, 3, 2), (1, 9, 1), None]),
+    st.data(),
+)
+@settings(max_examples=400, deadline=None)
+def test_the_choice_with_strata_is_that_of_each_alone(pool, near, weights, data):
+    n = len(pool["score"])
+    of = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+    budget = data.draw(st.integers(1, n))
+    strata = Strata(of, ("a", "b", "c"), weights)
+    vectors = {} if near is None else {"vectors": pool["vectors"], "near_duplicates": near}
+    arrays = {name: pool[name] for name in ("score", "keys", "groups")}
+    wanted = in_strata(pool, budget, of, weights, near)
+
+    def made():
+        return choose(**arrays, labels=cells(pool["labels"], strata), budget=budget, strata=strata, **vectors)
+
+    if wanted is None:
+        with pytest.raises(BudgetError):
+            made()
+        return
+    choice = made()
+    chosen, duplicates, passed, _ = as_rows(choice)
+    assert (chosen, duplicates, passed) == wanted[:3]
+    assert strata.sizes(np.array(chosen)) == wanted[3]
+
+
+def test_one_stratum_is_none():
+    pool = {
+        "score": np.array([3.0, 2.0, 1.0, 0.0]),
+        "labels": np.array([0, 0, 1, 1]),
+        "keys": np.arange(4, dtype=np.uint64),
+        "groups": np.arange(4),
+    }
+    strata = Strata(np.zeros(4, np.int64), ("all",), (1,))
+    for budget in (1, 2, 3, 4):
+        assert as_rows(choose(**pool, budget=budget, strata=strata)) == as_rows(choose(**pool, budget=budget))

@@ -129,6 +129,21 @@ def table(out: Path) -> dict:
         ("[train]\ndata = 'x.jsonl'", ["--base"]),
         ("[evaluate.mt-bench]\nquestions = 'q'\njudge = 'c#j'", ["no model to measure"]),
         ("[evaluate.mt-bench]\nquestions = 'q'\nmodel = 'm'", ["judge must be given"]),
+        ("[evaluate.harness]\nmodel = 'm'", ["[evaluate.harness]", "tasks must be given"]),
+        ("[evaluate.harness]\ntasks = 'arc_easy'", ["no model to measure"]),
+        ("[evaluate.loss]\nmodel = 'm'\nname = 'n'", ["'name' is set by the recipe"]),
+        ("[evaluate.loss]\nmodel = 'm'\non = 'pool.parquet'\nsample = 3", ["`sample` is of a pool"]),
+        (
+            "[train]\nbase = 'b'\ndata = 'pool.parquet'\n[evaluate.loss]",
+            [
+                "[evaluate.loss]",
+                "a student trained on the file pool.parquet may know rows of the pool: say what to measure on: on, or pool",
+            ],
+        ),
+        (
+            "[reward]\nwith = [['python:a:b'], ['python:c:d']]\n[evaluate.prefers]\nmodel = 'm'",
+            ["[evaluate.prefers]", "there are several pools"],
+        ),
         ("[collect]\ncrowd = 'c'", ["both", "keep one"]),
         ("budget = 3", ["[budget]"]),
         ("[select", ["not a TOML file"]),
@@ -154,6 +169,7 @@ def test_what_is_wrong_is_named(place, run, text, words):
             ["judge", "'jugde'", "judge"],
         ),
         (SIMPLE + "[train]\nbase='b'\ndata = 'gone'", ["[train]", "data", "gone"]),
+        (SIMPLE + "[evaluate.loss]\nmodel='b'\non = 'gone.jsonl'", ["[evaluate.loss]: on:", "gone.jsonl"]),
         (
             SIMPLE
             + "[train]\nbase='b'\n[evaluate.mt-bench]\nquestions='pool.parquet'\njudge='free.toml#j'\nmax-cost=5",
@@ -203,9 +219,11 @@ def test_the_example_is_a_recipe_that_can_be_planned(tmp_path, run):
         "train": 20,
         "evaluate.mt-bench": 20,
         "evaluate.arena-hard": 20,
-        "evaluate.compare": 4,  # two sizes, two benchmarks
+        "evaluate.loss": 20,
+        "evaluate.compare": 6,  # two sizes, three benchmarks
     }
-    assert [one["state"] for one in steps] == ["to do"] + ["waiting"] * 76
+    assert [one["state"] for one in steps] == ["to do"] + ["waiting"] * 98
+    assert steps[0]["plan"], steps[0]
     assert steps[0]["plan"]["models"]["m-7b"]["calls"] == 1000
     assert not (tmp_path / "recipe").exists()  # a plan writes nothing
 
@@ -404,6 +422,61 @@ model = ["students/a", "other"]
     assert len(graph.results["mt-bench"]) == 26
 
 
+MEASURED = """
+[train]
+base = "org/base"
+seed = [0, 1]
+[evaluate.harness]
+tasks = ["arc_easy", "hellaswag"]
+model = ["org/base"]
+[evaluate.loss]
+model = "org/base"
+[evaluate.prefers]
+sample = 5
+min-margin = [0.0, 0.1]
+"""
+
+
+def test_every_student_is_measured_without_a_judge_on_what_no_student_was_trained_on(place):
+    text = SIMPLE.replace('path = "pool.parquet"', 'path = "pool.parquet"\nmodel = "by"') + MEASURED
+    graph = graph_of(place, text)
+    assert set(graph.results) == {"harness", "loss", "prefers min-margin 0.0", "prefers min-margin 0.1"}
+    students = (
+        "select, train seed 0",
+        "random, train seed 0",
+        "select, train seed 1",
+        "random, train seed 1",
+    )
+    for name, results in graph.results.items():
+        runs = [run.title for run, _ in results]
+        assert sorted(runs) == sorted([*students, *(["base"] if "prefers" not in name else [])])
+        (comparison,) = graph.comparisons[name]
+        assert comparison.against == "random"
+        assert {one.label for one in comparison.inputs} >= {"select", "random"}
+    _, step = graph.results["loss"][0]
+    assert step.needs[1:] == graph.selections
+    assert step.line(["MODEL", "pool.parquet", "a", "b"], "out") == [
+        "evaluate", "loss", "--model=by", "--name=select, train seed 0", "--pool=pool.parquet", "--not=a", "--not=b",
+        "--output=out", "--", "MODEL",
+    ]  # fmt: skip
+    _, step = graph.results["harness"][-1]
+    assert step.line(["org/base"], "out") == [
+        "evaluate", "harness", "--tasks=arc_easy", "--tasks=hellaswag", "--name=base", "--output=out", "--", "org/base",
+    ]  # fmt: skip
+
+
+def test_rows_that_a_table_names_are_those_that_count(place):
+    (place / "rows.jsonl").write_text("")
+    for own, names in (
+        ('on = "rows.jsonl"', "--on=rows.jsonl"),
+        ('pool = "other.parquet"', "--pool=other.parquet"),
+    ):
+        graph = graph_of(place, f'{SIMPLE}\n[train]\nbase = "org/base"\n[evaluate.loss]\n{own}')
+        _, step = graph.results["loss"][0]
+        assert [one.role for one in step.inputs] == ["student"]
+        assert names in step.line(["MODEL"], "out")
+
+
 def test_any_part_may_be_left_out(place):
     write(place, CROWD, "crowd.toml")
     for name in ("ours", "theirs"):
@@ -469,6 +542,15 @@ def test_a_functions_file_is_part_of_the_key(place):
     before = keys(place, text)
     write(place, "def f(c):\n    return [1.0 for _ in c]\n", "rule.py")
     assert keys(place, text) != before
+
+
+def test_the_model_that_answers_are_to_fit_is_part_of_the_key(place):
+    (place / "model").mkdir()
+    for answer in ("fits:model", "fits:model,0.5"):
+        write(place, "{}", "model/config.json")
+        before = keys(place, SIMPLE + f"answer = '{answer}'")["random"]
+        write(place, '{"a": 1}', "model/config.json")
+        assert keys(place, SIMPLE + f"answer = '{answer}'")["random"] != before
 
 
 # Running

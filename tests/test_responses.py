@@ -180,7 +180,9 @@ def test_no_rows():
 def test_an_unknown_strategy_is_named(answer):
     with pytest.raises(OptionError) as caught:
         check_answer(answer, models=MODELS)
-    assert f"`answer={answer!r}` is unknown; use best, random, topN-random or model:NAME" in str(caught.value)
+    assert f"`answer={answer!r}` is unknown; use best, random, topN-random, model:NAME or fits:MODEL" in str(
+        caught.value
+    )
 
 
 def test_an_unknown_teacher_is_named_with_the_models_there_are():

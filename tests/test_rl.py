@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect import Options, export, open_pool, select
+from crowdselect import Options, export, load_selection, open_pool, select
 from crowdselect.engine.here import run_here
 from crowdselect.errors import OptionError
 from crowdselect.methods.random_choice import random_choice
+from crowdselect.pool.howread import HowRead
 from crowdselect.selection.rl import CHECKED
 
 MODELS = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3-8b")
@@ -250,13 +251,69 @@ def test_seven_files_write_the_same(trainer, tmp_path):
 def test_a_selection_made_for_something_else_is_not_exported_so(tmp_path):
     write(tmp_path / "pool.parquet", answers=True)
     with open_pool(tmp_path / "pool.parquet") as pool:
-        plain = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}))
-        with pytest.raises(OptionError, match="made without `format`; select again with `format='rl'`"):
-            export(plain, pool, tmp_path / "out", format="rl")
         prompts = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}, format="rl"))
         for more in ({"format": "messages"}, {"trainer": "verl"}):
             with pytest.raises(OptionError, match="select again"):
                 export(prompts, pool, tmp_path / "out", **more)
+
+
+@pytest.mark.parametrize("trainer", [None, "trl", "verl", "open-instruct"])
+def test_a_selection_of_answers_is_exported_as_prompts(trainer, tmp_path):
+    write(tmp_path / "pool.parquet", answers=True)
+    options = {"budget": 9, "clusters": 0, "weights": {"difficulty": 1.0}, "keep": "pass_rate=..90%"}
+    without = [f"q{7:03d}"]  # it has no reference
+    (tmp_path / "without.txt").write_text("\n".join(without))
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        plain = select(pool, Options(**options, exclude=str(tmp_path / "without.txt")))
+        export(plain, pool, tmp_path / "late", format="rl", trainer=trainer)
+    _, records = made(
+        tmp_path / "pool.parquet",
+        tmp_path / "at once",
+        trainer=trainer,
+        keep="pass_rate=..90%",
+        exclude=str(tmp_path / "without.txt"),
+    )
+    assert read(tmp_path / "late") == records
+    again = load_selection(tmp_path / "late")
+    with open_pool(tmp_path / "pool.parquet") as pool:
+        export(again, pool, tmp_path / "again", trainer=trainer)
+    assert read(tmp_path / "again") == records
+
+
+def test_a_selection_of_answers_that_cannot_be_prompts_says_why(tmp_path):
+    rows = write(tmp_path / "pool.parquet", answers=True)
+    bare = [{k: v for k, v in row.items() if k not in {"answer", "data_source"}} for row in rows]
+    pq.write_table(pa.Table.from_pylist(bare), tmp_path / "bare.parquet")
+    again = "select again with `format='rl'`"
+    for name, trainer, wanted in (
+        ("pool", None, f"1 of the 30 chosen rows have no answer, .*{again}"),
+        ("bare", None, f"none of reference, answer, target.*{again}"),
+        ("bare", "verl", f"none of reference, answer, target.*{again}"),
+    ):
+        with open_pool(tmp_path / f"{name}.parquet") as pool:
+            plain = select(pool, Options(budget=30, clusters=0, weights={"difficulty": 1.0}))
+            with pytest.raises(OptionError, match=wanted):
+                export(plain, pool, tmp_path / "out", format="rl", trainer=trainer)
+    strange = [{**row, "answer": "1", "data_source": "mine"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(strange), tmp_path / "strange.parquet")
+    with open_pool(tmp_path / "strange.parquet") as pool:
+        plain = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}))
+        with pytest.raises(OptionError, match="data_source says 'mine', for which verl has no check"):
+            export(plain, pool, tmp_path / "out", format="rl", trainer="verl")
+    tooled = [{**row, "answer": "1", "tools": json.dumps([{"type": "function"}])} for row in rows]
+    pq.write_table(pa.Table.from_pylist(tooled), tmp_path / "tooled.parquet")
+    with open_pool(tmp_path / "tooled.parquet") as pool:
+        plain = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}))
+        with pytest.raises(OptionError, match="3 of the 3 chosen rows need tools"):
+            export(plain, pool, tmp_path / "out", format="rl")
+
+
+def test_a_column_that_is_called_the_reference_is_found(tmp_path):
+    write(tmp_path / "pool.parquet", right="42")
+    with open_pool(tmp_path / "pool.parquet", read=HowRead(columns={"reference": "right"})) as pool:
+        found = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1.0}, format="rl"))
+        export(found, pool, tmp_path / "out")
+    assert {record["reference"] for record in read(tmp_path / "out")} == {"42"}  # not the column `answer`
 
 
 def test_a_method_without_rewards(tmp_path):

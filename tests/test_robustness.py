@@ -11,7 +11,8 @@ import pytest
 
 from crowdselect import Options, open_pool, select
 from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, SIZE_AXES, robustness, robustness_page
-from crowdselect.errors import OptionError
+from crowdselect.crowd import Crowd
+from crowdselect.errors import InputError, OptionError
 from crowdselect.seeding import content_hash, reseeded
 
 SIZES = (1, 3, 7)
@@ -108,8 +109,6 @@ def test_without_a_model_or_a_family_is_a_run_without_its_rows(pool, tmp_path, c
 
 
 def _members(pool):
-    from crowdselect.crowd import Crowd
-
     return Crowd.from_names(pool.models).members
 
 
@@ -289,3 +288,88 @@ def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path):
     assert "How large" not in robustness_page(
         robustness(pool, _options(), bootstraps=0, seeds=0, clusters=())
     )
+
+
+PRICES = {
+    "qwen2-1b": (1, 4),
+    "gemma-2-3b": (2, 1),
+    "llama-3-7b": (1, 4),
+    "gemma-2-1b": (0, 4),
+    "qwen2-7b": (0, 9),
+}
+
+
+def _priced(folder, prices=PRICES):
+    """A crowd file with prices of some models."""
+    tables = [
+        f"[[model]]\nname = '{model}'\n"
+        + (
+            f"price_in = {prices[model][0]}\nprice_out = {prices[model][1]}\n"
+            if model in prices
+            else "price_in = 0\n"
+        )
+        for model in MODELS
+    ]
+    (folder / "crowd.toml").write_text("\n".join(tables))
+    return Crowd.from_file(folder / "crowd.toml")
+
+
+def test_the_cheapest_models_are_runs_with_these_alone(tmp_path):
+    rows = [row | {"cost": 0.25 if row["model"] != "qwen2-7b" else None} for row in _rows()]
+    options, crowd = _options(clusters=0, weights={"difficulty": 1.0}), _priced(tmp_path)
+    with _open(tmp_path / "costly.parquet", rows) as pool:
+        found = robustness(pool, options, crowd=crowd, bootstraps=0, seeds=0, clusters=(), crowd_sizes=True)
+    # By the price of answers, then of prompts, then by name; half a price is none.
+    order = ["gemma-2-3b", "gemma-2-1b", "llama-3-7b", "qwen2-1b", "qwen2-7b"]
+    assert [row["names"] for row in found.cheapest()] == [order[:size] for size in (2, 3, 4, 5)]
+    assert [row["added"] for row in found.cheapest()] == [order[:2], *([name] for name in order[2:])]
+    assert [row["cost"] for row in found.cheapest()] == [30.0, 45.0, 60.0, None]
+    assert found.as_dict()["cheapest"] == found.cheapest()
+    for row in found.cheapest():
+        few = [one for one in rows if one["model"] in row["names"]]
+        with _open(tmp_path / "few.parquet", few) as less:
+            assert row["kept"] == _share(found.chosen, select(less, options, crowd=crowd).chosen)
+    page = robustness_page(found)
+    assert page.count("<circle") == 4
+    assert "<title>gemma-2-3b, gemma-2-1b: " in page
+
+
+def test_without_two_prices_there_is_no_order_by_price(pool, tmp_path):
+    few = {"bootstraps": 0, "seeds": 0, "clusters": (), "crowd_sizes": True}
+    for crowd in (None, _priced(tmp_path, {"qwen2-1b": (1, 1)})):
+        found = robustness(pool, _options(), crowd=crowd, **few)
+        assert found.cheapest() == []
+        assert "cheapest" not in robustness_page(found)
+
+
+def test_prices_of_the_defaults_local_models_and_aliases(tmp_path):
+    (tmp_path / "crowd.toml").write_text(
+        "[defaults]\nprice_out = 2\n[[model]]\nname = 'a-1b'\nprice_in = 1\naliases = ['a']\n"
+        "[[model]]\nname = 'b-1b'\n[[model]]\nname = 'c-1b'\nlocal = 'folder'\nprice_out = 0"
+    )
+    crowd = Crowd.from_file(tmp_path / "crowd.toml").aligned(["a", "b-1b", "c-1b"])[0]
+    assert [crowd.price(name) for name in crowd.names] == [(1.0, 2.0), None, (0.0, 0.0)]
+    for wrong in ("'free'", "-1", "true", "nan", "inf"):
+        (tmp_path / "crowd.toml").write_text(f"[[model]]\nname = 'a-1b'\nprice_in = {wrong}")
+        with pytest.raises(InputError, match="model 'a-1b': price_in must be a number of at least 0"):
+            Crowd.from_file(tmp_path / "crowd.toml")
+
+
+def test_the_cheapest_models_by_the_command(run, pool, tmp_path):
+    _priced(tmp_path)
+    common = ("robustness", pool.path, "--reward", "score", "--budget", BUDGET, "--clusters", 0)
+    few = (
+        "--bootstraps",
+        0,
+        "--seeds",
+        0,
+        "--try-clusters",
+        "",
+        "--crowd-sizes",
+        "--crowd",
+        tmp_path / "crowd.toml",
+    )
+    ran = run(*common, *few, "--weights", "difficulty=1")
+    assert ran.code == 0, ran.err
+    assert "Share that is kept by the cheapest models, by the prices of the crowd file" in ran.out
+    assert "gemma-2-3b, gemma-2-1b" in ran.out

@@ -76,6 +76,7 @@ def test_weights_turn_round_and_leave_out(run, sim):
         (["--near-duplicates", "0.9"], {"near_duplicates": 0.9}),
         (["--reward", "simulated_reward"], {"reward": "simulated_reward"}),
         (["--cluster-by", "topic"], {"cluster_by": "topic"}),
+        (["--quota", "topic=equal"], {"quota": "topic=equal"}),
         (["--no-cache"], {"cache": False}),
         (["--trust-remote-code"], {"trust_remote_code": True}),
     ],

@@ -45,6 +45,7 @@ OPTIONS = {
     "apart": {"clusters": 3, "near_duplicates": 0.3},
     "apart by column": {"cluster_by": "topic", "near_duplicates": 0.25, "seed": 2},
     "apart alone": {"clusters": 0, "near_duplicates": 0.5},
+    "quota": {"quota": "topic=equal", "clusters": 3, "near_duplicates": 0.3},
 }
 
 

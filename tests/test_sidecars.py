@@ -1,11 +1,13 @@
 """A list of ids means the ids that stand in it; white space is left out only where nothing else fits."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crowdselect import Options, open_pool, select
+from crowdselect import Options, load_selection, open_pool, select
 from crowdselect.pool.sidecars import found_in, read_ids
 
 IDS = ["a", "a ", " b", "c", "d\t", "e"]
@@ -62,3 +64,64 @@ def test_ids_of_white_space_only_and_none(tmp_path):
     there, unknown = found_in({"x", " y "}, np.array(["y", "z"], dtype=object))
     assert (there.tolist(), unknown) == ([True, False], 1)
     assert found_in({"x"}, [])[1] == 1
+
+
+ODD_IDS = [
+    *(
+        "007",
+        "7",
+        "1e5",
+        "null",
+        "true",
+        "2024-01-01",
+        "00:00:01",
+        "ordinary",
+        "with space ",
+        "a,b",
+        '"quoted"',
+    ),
+    *("two\nlines", "\u202eturned", "\U0001f600", "{}", "[1]", "line\u2028separator", "-v", "C:\\x"),
+]
+
+
+def marked(path, ids):
+    """The file that a report's page saves: `JSON.stringify({ id })` per line."""
+    lines = [json.dumps({"id": one}, separators=(",", ":"), ensure_ascii=False) + "\n" for one in ids]
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+    return path
+
+
+@pytest.fixture
+def odd(tmp_path):
+    rows = [
+        {
+            "id": one,
+            "instruction": f"Say {n}",
+            "model": f"m-{size}b",
+            "response": f"{n} {size}",
+            "score": n % 5 + size % 4,
+        }
+        for n, one in enumerate(ODD_IDS)
+        for size in (3, 7)
+    ]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return tmp_path / "pool.jsonl"
+
+
+def test_rows_that_a_report_marked_are_excluded_or_the_only_ones(odd, run, tmp_path):
+    """A whole `select` with the file as the page saves it, whatever the ids look like."""
+    taken, left = set(ODD_IDS[::2]), set(ODD_IDS[1::2])
+    file = marked(tmp_path / "marked.jsonl", ODD_IDS[::2])
+    for option, wanted, reason in (("--exclude", left, "excluded"), ("--include", taken, "not_included")):
+        folder = tmp_path / option.strip("-")
+        ran = run("select", odd, "--budget", len(wanted), "--clusters", 0, option, file, "-o", folder)
+        assert ran.code == 0, ran
+        assert "ids are not in the pool" not in ran.err
+        table = load_selection(folder).table.to_pylist()
+        assert {row["id"] for row in table if row["selected"]} == wanted
+        assert {row["id"] for row in table if row["reason"] == reason} == set(ODD_IDS) - wanted
+        again = run("select", odd, "--budget", len(wanted), "--clusters", 0, option, file, "-o", folder)
+        assert again.out.startswith("up to date")
+    file = marked(tmp_path / "marked.jsonl", [*ODD_IDS[::2], "of another pool"])
+    ran = run("select", odd, "--budget", 3, "--clusters", 0, "--exclude", file, "-o", tmp_path / "third")
+    assert f"1 of {len(taken) + 1} ids are not in the pool" in ran.err

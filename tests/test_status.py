@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import crowdselect
 from collecting import wait_for
+from crowdselect.errors import InputError
 from crowdselect.running import Running, kept, progress_path, read_progress, running
 from crowdselect.terminal import stage_bar
 
@@ -205,3 +207,31 @@ def test_a_recipe_says_which_step_it_is_at(tmp_path):
     assert process.returncode == 0
     assert seen & {("random budget 3", 0, 2), ("random budget 4", 1, 2)}
     assert not progress_path(tmp_path / "r").exists()
+
+
+def test_a_notebook_shows_the_same_record_with_a_bar(tmp_path, run):
+    output, step = tmp_path / "recipe", tmp_path / "recipe" / "steps" / "collect-12345678" / "pool.parquet"
+    step.parent.mkdir(parents=True)
+    with Running(output, "run", every=0.01) as outer, Running(step, "collect <b>", every=0.01) as inner:
+        outer.tell("collecting")
+        inner.tell("asking models", 7, 9)
+        wait_for(lambda: progress_path(output).exists() and progress_path(step).exists())
+        found = crowdselect.status(output)
+        shown = json.loads(run("status", output, "--json").out)
+    assert [one["command"] for one in found.running] == ["run", "collect <b>"]
+    assert [one["process"] for one in found.running] == [one["process"] for one in shown["running"]]
+    assert repr(found).startswith("running: run (process ")
+    assert ": asking models, 7 of 9" in repr(found).splitlines()[1]
+    page = found._repr_html_()
+    assert page.count("<progress") == 1
+    assert '<progress value="7" max="9"></progress> running: collect &lt;b&gt; (process ' in page
+    assert page.count("<p>") == 2
+
+
+def test_where_nobody_works_a_notebook_says_so(tmp_path):
+    found = crowdselect.status(tmp_path)
+    assert (found.exists, found.running) == (True, ())
+    assert repr(found).startswith("no command is writing ")
+    assert found._repr_html_() == f"<p>{found}</p>"
+    with pytest.raises(InputError, match="nothing is there"):
+        crowdselect.status(tmp_path / "none")

@@ -449,6 +449,27 @@ def test_samples_are_checked_one_by_one_and_columns_may_differ(run, tmp_path, mo
     assert (table["sample"], table["choice"], table["exact"]) == ([0, 1, 2], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
 
 
+def test_references_that_are_no_choices_are_counted(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"id": f"{n}{model}", "instruction": question, "answer": right, "model": model, "response": "Paris"}
+        for n, (question, right) in enumerate(
+            [(LETTERS, "B"), ("Capital?", "Paris"), ("Capital?", "Rome"), ("Which?", "(C)"), ("Empty", " ")]
+        )
+        for model in "mn"
+    ]
+    for row in rows:
+        row["id"] = row["id"][0]
+    pq.write_table(pa.Table.from_pylist(rows), "pool.parquet")
+    line = ("reward", "pool.parquet", "--with", "verify:choice#answer", "-o", "r.parquet")
+    wanted = "2 of 5 references name no letter, and their instructions list no choices: answers are compared with them as texts"
+    assert wanted in " ".join(run(*line).err.split())
+    assert wanted in json.loads(Path("r.parquet.manifest.json").read_text())["warnings"][0]
+    assert wanted in " ".join(run(*line, "--overwrite").err.split())  # with all scores in the cache
+    exact = run("reward", "pool.parquet", "--with", "verify:exact#answer", "-o", "e.parquet")
+    assert "no letter" not in exact.err
+
+
 def test_a_pattern_names_the_place_of_the_answer(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [
@@ -564,8 +585,8 @@ def test_only_what_can_be_checked_is_asked(tmp_path):
     found, notes = plan(crowd.task("exact#answer"))
     assert found["oak"].calls == 2
     assert {
-        "1 instructions are left out: the reference says 'proof'",
-        "1 instructions are left out: the reference is empty",
+        "left out: 1 instruction: the reference says 'proof'",
+        "left out: 1 instruction: the reference is empty",
     } <= set(notes)
     asked, report = crowd.asked("exact#answer")
     assert asked == ["5?", "6 * 3?"]

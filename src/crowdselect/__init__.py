@@ -13,12 +13,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from crowdselect.crowd import Crowd
     from crowdselect.errors import CrowdselectError
+    from crowdselect.explorer.explore import explore
     from crowdselect.numeric.metrics import METRICS, difficulty, separability, stability
     from crowdselect.pool.pool import Pool, open_pool
     from crowdselect.selection.folder import export, load_selection
     from crowdselect.selection.options import Options
     from crowdselect.selection.run import select
     from crowdselect.selection.selection import Selection, random_control
+    from crowdselect.watching import status
 
 _HOMES = {
     "METRICS": "numeric.metrics",
@@ -28,6 +30,7 @@ _HOMES = {
     "Pool": "pool.pool",
     "Selection": "selection.selection",
     "difficulty": "numeric.metrics",
+    "explore": "explorer.explore",
     "export": "selection.folder",
     "load_selection": "selection.folder",
     "open_pool": "pool.pool",
@@ -35,6 +38,7 @@ _HOMES = {
     "select": "selection.run",
     "separability": "numeric.metrics",
     "stability": "numeric.metrics",
+    "status": "watching",
 }
 
 __all__ = [
@@ -45,6 +49,7 @@ __all__ = [
     "Pool",
     "Selection",
     "difficulty",
+    "explore",
     "export",
     "load_selection",
     "open_pool",
@@ -52,6 +57,7 @@ __all__ = [
     "select",
     "separability",
     "stability",
+    "status",
 ]
 
 

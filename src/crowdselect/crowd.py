@@ -105,6 +105,7 @@ def refuse_secret(name: str, where: str) -> None:
 
 _LEFT_OUT = f'leave it out to have it read off the name, or write "{UNKNOWN}"'
 _SHOWN = 5  # names listed in a message before "and N more"
+_DEAREST = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class Crowd:
         origin: Where the crowd comes from, for messages.
         aliases: Other names of members and students, each with the name that it stands for.
         students: Models that the file names as students: they may learn from the crowd and are no part of it.
+        prices: Of each model of the file that has both: money per million tokens of prompts, and of answers.
 
     Example:
         >>> crowd = Crowd.from_names(["gemma-2-9b-it", "gemma-2-27b-it", "gpt-4o"])
@@ -145,6 +147,7 @@ class Crowd:
     origin: str = field(default="the models' names", compare=False)
     aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
     students: tuple[str, ...] = field(default=(), compare=False)
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "Crowd":
@@ -168,8 +171,8 @@ class Crowd:
         Args:
             path: TOML with `[[model]]` tables of `name`, `family`, `size_b`, and perhaps a `[[student]]`, or JSON
                 `{name: {"family": ..., "size_b": ...}}`. What is absent is read off the name; `"unknown"`
-                (or null) is unknown, whatever the name says. Other keys configure how to reach a model: their
-                values are not checked here.
+                (or null) is unknown, whatever the name says. Prices may be there too. Other keys configure how to reach
+                a model: their values are not checked here.
 
         Returns:
             One member per model, in the file's order.
@@ -196,7 +199,13 @@ class Crowd:
         if not crowd:
             raise InputError(f"{origin}: there is no [[model]], only a student; a crowd needs at least one")
         named = [(name, entry) for _, name, entry in entries]
-        return cls(crowd, origin=origin, aliases=_aliases(named, where=origin), students=tuple(students))
+        return cls(
+            crowd,
+            origin=origin,
+            aliases=_aliases(named, where=origin),
+            students=tuple(students),
+            prices=_prices(named, where=origin),
+        )
 
     def aligned(self, models: Sequence[str]) -> tuple["Crowd", list[str]]:
         """Align the crowd with a pool's models.
@@ -240,6 +249,10 @@ class Crowd:
             )
         members = tuple(by_name.get(name) or _named(name) for name in models)
         return replace(self, members=members), warnings
+
+    def price(self, name: str) -> tuple[float, float] | None:
+        """Return the prices of a model, known by its name or an alias; None if they are unknown."""
+        return self.prices.get(self.aliases.get(name, name))
 
     @property
     def names(self) -> list[str]:
@@ -336,6 +349,8 @@ def _toml_entries(text: str, path: str) -> _Entries:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path!r}: broken TOML: {' '.join(str(error).split())}") from error
     check_document(document, where=repr(path))
+    defaults = document.get("defaults")
+    usual = {key: defaults[key] for key in PRICES if key in defaults} if isinstance(defaults, dict) else {}
     entries: _Entries = []
     for kind in ("model", "student"):
         tables = document.get(kind, [])
@@ -349,7 +364,7 @@ def _toml_entries(text: str, path: str) -> _Entries:
                 raise InputError(
                     f"{path!r}: [[{kind}]] number {number} needs a name as text, got {_short(name)}"
                 )
-            entries.append((kind, name, table))
+            entries.append((kind, name, usual | table))
     return entries
 
 
@@ -447,6 +462,31 @@ def _aliases(entries: Sequence[tuple[str, Mapping[str, Any]]], *, where: str) ->
                 )
             found[alias] = name
     return found
+
+
+def _prices(
+    entries: Sequence[tuple[str, Mapping[str, Any]]], *, where: str
+) -> dict[str, tuple[float, float]]:
+    """The prices of the models that have both; a model that runs in this process costs nothing unless they are given."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, entry in entries:
+        free = 0.0 if entry.get("local") is not None else None
+        price_in, price_out = (
+            _price(entry.get(key, free), key, f"{where}: model {name!r}") for key in PRICES
+        )
+        if price_in is not None and price_out is not None:
+            found[name] = (price_in, price_out)
+    return found
+
+
+def _price(value: object, key: str, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _DEAREST:
+        raise InputError(
+            f"{where}: {key} must be a number of at least 0 (money per million tokens), got {_short(value)}"
+        )
+    return float(value)
 
 
 def _distinct(members: list[Member], *, origin: str) -> tuple[Member, ...]:

@@ -1,12 +1,17 @@
 """Models of transformers: what can be checked without loading one, or asking the Hub."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
+from crowdselect.terminal import note, visible
+
+_PATIENCE = 3.0  # seconds
 
 
 def check_model_folder(model: str) -> None:
@@ -54,12 +59,38 @@ def is_here(model: str) -> bool:
 
 
 @contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Silence the Hub's library, which warns of each retry: what it ends with is said in one line."""
+def quiet_hub(model: str) -> Iterator[None]:
+    """Silence the Hub's library, which warns of each retry: what it ends with is said in one line.
+
+    Args:
+        model: What is loaded; where it comes from the Hub and that takes three seconds, a line says so.
+    """
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
+    waiting = Timer(
+        _PATIENCE, note, [f"{visible(model)} is not on this machine: asking the Hub, which may take a while"]
+    )
+    waiting.daemon = True
+    if not is_here(model):
+        waiting.start()
     try:
         yield
     finally:
+        waiting.cancel()
         logger.setLevel(before)
+
+
+@contextmanager
+def no_bars_in_a_pipe() -> Iterator[None]:
+    """Silence the progress bar that transformers draws while loading weights, unless stderr is a terminal."""
+    transformers = sys.modules.get("transformers")
+    bars = transformers.utils.logging if transformers is not None and not sys.stderr.isatty() else None
+    if bars is None or not bars.is_progress_bar_enabled():
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()

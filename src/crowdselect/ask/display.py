@@ -9,6 +9,7 @@ from crowdselect.ask.budget import Estimate
 from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
+from crowdselect.progress import Stages
 from crowdselect.running import running
 from crowdselect.terminal import counted, laid_out, note, say, table, visible
 
@@ -32,7 +33,7 @@ def note_of(text: str) -> None:
 
 @contextmanager
 def watch(lanes: Sequence[Lane], total: int, *, told: set[str] | None = None) -> Iterator[Callable[[], None]]:
-    """Show a run: a live table on a terminal, else a line every half minute.
+    """Show a run: a live table on a terminal, else a line every half minute, and a bar in a notebook.
 
     Args:
         lanes: The run's.
@@ -43,12 +44,13 @@ def watch(lanes: Sequence[Lane], total: int, *, told: set[str] | None = None) ->
         What to call whenever something may have changed.
     """
     at = running()
-    with _shown(lanes, total, set() if told is None else told) as update:
+    with _shown(lanes, total, set() if told is None else told) as update, Stages()("asking models") as report:
 
         def both() -> None:
             counts = [lane.counts for lane in lanes]
             done, cost = sum(count.done for count in counts), sum(count.cost for count in counts)
             at.tell("asking models", done, total * len(counts), cost=cost)
+            report(done, total * len(counts))
             update()
 
         yield both

@@ -420,9 +420,14 @@ class Lane:
             tries = item.attempts - item.refusals + item.refusals / _REFUSALS
             if tries >= self._limits.attempts:
                 self._record(item, "gave_up", error=item.error)
-            else:
-                due = time.monotonic() + self._pace.backoff(item.attempts)
-                heapq.heappush(self._later, (due, next(self._numbers), item))
+                return
+            due = time.monotonic() + self._pace.backoff(item.attempts)
+            heapq.heappush(self._later, (due, next(self._numbers), item))
+            if verdict == "refused" and self._pace.failures >= self._limits.attempts * _REFUSALS:
+                self.stop(
+                    f"refused requests {self._pace.failures} times in a row and answered none (last: {item.error}); more than that "
+                    "`attempts` does not allow, as a refusal counts a quarter; run the same command again to resume"
+                )
             return
         self._pace.well_at = time.monotonic()  # it responds, if only with an error
         self._record(item, "filtered" if verdict == "filtered" else "failed", error=item.error)

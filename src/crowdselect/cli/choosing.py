@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from crowdselect._optional import check_optional
 from crowdselect.cli.following import after_select, comparing, say_next, without_dry_run
-from crowdselect.cli.options import CROWD, Share, made
+from crowdselect.cli.options import CROWD, TWO_WAYS, Share, made
 from crowdselect.cli.summary import print_selection
 from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
@@ -20,11 +20,13 @@ from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
+from crowdselect.numeric.responses import fits_of
 from crowdselect.pool.files import resolve
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
+from crowdselect.selection.fitting import AS_USUAL, Fitting
 from crowdselect.selection.folder import check_export, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import OF_STUDENT, Method
@@ -114,6 +116,16 @@ class Selecting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exploring:
+    """All that `crowdselect explore` is told of a pool."""
+
+    source: PoolOptions
+    options: Options
+    method: str
+    """`NAME[:ARG]` of the registry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trying:
     """All that `crowdselect robustness` is told; see `crowdselect.compare.robustness.robustness`."""
 
@@ -151,13 +163,13 @@ def choose(given: dict[str, Any]) -> None:
         from crowdselect.report.report import check_extra
 
         check_extra()
-    method = _method(asked)
+    method, fitting = _models(asked)
     planned = asked.writing.dry_run and runs_a_model(asked.options, method)
     if planned and asked.engine.on_ray:
         check_optional("ray", extra="ray")
     with nullcontext() if planned else on_cluster(asked.engine) as run:
         if asked.seeds is None:
-            _choose(asked, method, run)
+            _choose(asked, method, fitting, run)
             return
         folder = Path(str(asked.writing.output))
         first = asked.options.seed
@@ -166,7 +178,7 @@ def choose(given: dict[str, Any]) -> None:
             for seed, output in places.items():
                 writing = replace(asked.writing, output=output)
                 one = replace(asked, options=replace(asked.options, seed=seed), writing=writing)
-                _choose(one, method, run, shown="briefly" if seed > first else "alone")
+                _choose(one, method, fitting, run, shown="briefly" if seed > first else "alone")
         say_next(without_dry_run("random") if asked.writing.dry_run else comparing([*places.values()]))
 
 
@@ -196,7 +208,7 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
     """
     source = click.get_current_context().get_parameter_source("clusters")
     if given["cluster_by"] is not None and source is ParameterSource.COMMANDLINE:
-        raise OptionError("`clusters` and `cluster_by` both say what the clusters are; give one of them")
+        raise OptionError(TWO_WAYS)
     budget = given["budget"]
     if not isinstance(budget, Share):
         return given
@@ -205,20 +217,27 @@ def counted(given: dict[str, Any]) -> dict[str, Any]:
         return {**given, "budget": budget.of(len(pool.id_array))}
 
 
-def _method(asked: Selecting) -> Method:
-    """Make the method; one that runs a model keeps what it computes where all workers of a cluster find it."""
-    settings = dict(asked.settings)
-    if asked.engine.on_ray and entry_named(asked.method).runs_a_model:
+def _models(asked: Selecting) -> tuple[Method, Fitting]:
+    """Make the method, and say how answers are scored; a model keeps what it computes where all workers of a cluster find it."""
+    settings, own = dict(asked.settings), {}
+    fits = fits_of(asked.options.answer) is not None
+    if asked.engine.on_ray and (fits or entry_named(asked.method).runs_a_model):
         if asked.writing.output is not None:
             settings["parts"] = f"{asked.writing.output.rstrip('/')}.parts"
         if settings.get("device", "auto") == "auto":
             settings["device"] = "cuda" if asked.engine.gpus_per_worker else "cpu"
-    return method_named(asked.method, **settings)
+    if fits:
+        own = {field.name: settings.pop(field.name) for field in fields(Fitting) if field.name in settings}
+    return method_named(asked.method, **settings), Fitting(**own)
 
 
-def _choose(asked: Selecting, method: Method, run: Run | None, *, shown: Shown = "with next steps") -> None:
+def _choose(
+    asked: Selecting, method: Method, fitting: Fitting, run: Run | None, *, shown: Shown = "with next steps"
+) -> None:
     with asked.source.opened(seed=asked.options.seed) as pool:
-        choose_and_write(pool, asked.options, asked.writing, method=method, run=run, shown=shown)
+        choose_and_write(
+            pool, asked.options, asked.writing, method=method, fitting=fitting, run=run, shown=shown
+        )
 
 
 def choose_and_write(
@@ -227,6 +246,7 @@ def choose_and_write(
     writing: Writing,
     *,
     method: Method = OURS,
+    fitting: Fitting = AS_USUAL,
     run: Run | None = None,
     shown: Shown = "with next steps",
 ) -> None:
@@ -237,12 +257,13 @@ def choose_and_write(
         options: How to choose.
         writing: Where to write and how.
         method: What gives the score.
+        fitting: How answers are scored, where `answer` is fits:MODEL.
         run: Who reads the pool's files, one by one; None = this process, and large pools only.
         shown: How much is printed where it is not JSON; `briefly` is one line.
     """
     check_export(writing.format, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer)
     output = writing.output
-    made_so = _made_by(pool, options, writing, method)
+    made_so = _made_by(pool, options, writing, method, fitting)
     if (
         output is not None
         and not writing.dry_run
@@ -251,13 +272,14 @@ def choose_and_write(
         _show_current(Path(output), pool, writing)
         return
     if output is not None:
-        _check_folder(output, pool, options, writing)
+        _check_folder(output, pool, options, writing, method)
     stages = Stages(show=stage_bar)
     crowd = read_crowd(writing.crowd)
     if writing.dry_run and runs_a_model(options, method):
-        _show_work(plan(pool, options, method=method, crowd=crowd, stages=stages), options, writing)
+        works = plan(pool, options, method=method, fitting=fitting, crowd=crowd, stages=stages)
+        _show_work(works, options, writing)
         return
-    selection = run_select(pool, options, crowd=crowd, stages=stages, method=method, run=run)
+    selection = run_select(pool, options, crowd=crowd, stages=stages, method=method, fitting=fitting, run=run)
     texts = chosen_of(pool, selection, run=run)
     written, told = None, None
     if output is not None and not writing.dry_run:
@@ -290,7 +312,7 @@ def choose_and_write(
         say_next(after_select(str(output), selection, pool=pool.path))
 
 
-def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -> None:
+def _check_folder(output: str, pool: Pool, options: Options, writing: Writing, method: Method) -> None:
     """Refuse a folder that must not be written, before any work is done."""
     own = (
         writing.config,
@@ -300,7 +322,8 @@ def _check_folder(output: str, pool: Pool, options: Options, writing: Writing) -
         options.metrics,
         options.student_answers,
         *options.decontaminate,
-        options.embedder.removeprefix("file:"),
+        method.examples,
+        options.embedder.removeprefix("file:").removeprefix("hidden:"),
     )
     writes = file_names(
         pool,
@@ -329,11 +352,16 @@ def _show(
         say(report)
 
 
-def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> dict[str, Any]:
+def _made_by(
+    pool: Pool, options: Options, writing: Writing, method: Method, fitting: Fitting
+) -> dict[str, Any]:
     """Describe what makes a selection what it is; where and how fast it is made plays no part."""
     own = method.settings  # first, for they say most; and last, for they count
     told = {**own, **options_of(pool, options), **own}
-    model = str(told.get("model"))
+    fits = fits_of(options.answer)
+    told |= {} if fits is None else {"max_length": fitting.max_length}
+    named = {"model": told.get("model"), "examples": told.get("examples")}
+    named |= {"student model": None if fits is None else fits.model}
     shown = {
         "format": writing.format,
         "file_type": writing.file_type,
@@ -341,7 +369,8 @@ def _made_by(pool: Pool, options: Options, writing: Writing, method: Method) -> 
         "license": writing.license,
     }
     inputs = inputs_of(pool, options, crowd=writing.crowd)
-    return made_by("select", {**told, **shown}, inputs | ({"model": model} if Path(model).exists() else {}))
+    inputs |= {name: str(path) for name, path in named.items() if path and Path(path).exists()}
+    return made_by("select", {**told, **shown}, inputs)
 
 
 def options_of(pool: Pool, options: Options) -> dict[str, Any]:
@@ -359,7 +388,7 @@ def inputs_of(
     pool: Pool, options: Options, *, crowd: str | None
 ) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
     """Give the files that a choice is made from, for `made_by`."""
-    embedder = options.embedder.removeprefix("file:")
+    embedder = options.embedder.removeprefix("file:").removeprefix("hidden:")
     return {
         **pool_of(pool),
         "crowd": crowd,

@@ -46,7 +46,13 @@ _output = section("Output")
 @option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
 @option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
 @_asking("--retry-failed", is_flag=True, help="Ask again what failed before.")
-@_asking("--attempts", type=int, default=5, show_default=True, help="How often one request is sent at most.")
+@_asking(
+    "--attempts",
+    type=int,
+    default=5,
+    show_default=True,
+    help="How often one request is sent at most; a refusal (429, 503) counts a quarter.",
+)
 @_asking(
     "--retry-wait",
     "wait",

@@ -201,6 +201,8 @@ def _print_comparison(found: "SelectionComparison") -> None:
     rows, short = [], short_names(found.names)
     for name, words in figure_words(found.numbers).items():
         chance = found.chance.get(name)
+        if chance is None and all(side.figures[name] is None for side in found.sides):
+            continue
         cells = []
         for side in found.sides:
             value = side.figures[name]
@@ -226,6 +228,8 @@ def _print_comparison(found: "SelectionComparison") -> None:
     for side in found.sides:
         if side.keep:
             say(f"{short[side.name]}: only rows with {', '.join(side.keep)}")
+        if side.quota is not None:
+            say(f"{short[side.name]}: quota {side.quota}")
     say(f"random: {found.random}")
     for problem in found.problems:
         warn(problem)
@@ -254,7 +258,11 @@ def _print_comparison(found: "SelectionComparison") -> None:
     show_default=True,
     help="Numbers of clusters to try; 0 = none.",
 )
-@option("--crowd-sizes", is_flag=True, help="Also try fewer models: how large a crowd has to be.")
+@option(
+    "--crowd-sizes",
+    is_flag=True,
+    help="Also try fewer models: how large a crowd has to be; the cheapest too, where the crowd file has prices.",
+)
 @seed_option
 @config_option
 @pool_options
@@ -332,7 +340,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_robustness(found: "Robustness") -> None:
-    from crowdselect.compare.robustness import AXES, SIZE_AXES
+    from crowdselect.compare.robustness import AXES, CHEAPEST, SIZE_AXES
     from crowdselect.terminal import counted, say, table, warn
 
     rows = [
@@ -353,10 +361,26 @@ def _print_robustness(found: "Robustness") -> None:
             title=f"Share that is kept by a smaller crowd, mean (lowest to highest of the draws); all {found.facts['models']} "
             "models keep 100%",
         )
+    cheapest = found.cheapest()
+    if cheapest:
+        table(
+            [">models", ">kept", ">cost of all answers", "added"],
+            [
+                [
+                    row["models"],
+                    "-" if row["kept"] is None else f"{row['kept']:.0%}",
+                    None if row["cost"] is None else f"{row['cost']:.4g}",
+                    ", ".join(row["added"]),
+                ]
+                for row in cheapest
+            ],
+            title="Share that is kept by the cheapest models, by the prices of the crowd file",
+        )
     for why in dict.fromkeys(variant.why for variant in found.variants if variant.kept is None):
         failed = [variant for variant in found.variants if variant.kept is None and variant.why == why]
-        counts = Counter((AXES | SIZE_AXES)[variant.axis].partition(":")[0] for variant in failed)
-        where = ", ".join(f"{words}: {count}" for words, count in counts.items())
+        words = AXES | SIZE_AXES | {CHEAPEST: "the cheapest models"}
+        counts = Counter(words[variant.axis].partition(":")[0] for variant in failed)
+        where = ", ".join(f"{axis}: {count}" for axis, count in counts.items())
         warn(f"{len(failed)} of {len(found.variants)} variants cannot be made ({where}): {why}")
 
 

@@ -136,7 +136,8 @@ def compare(
     """Say which results differ, paired over questions.
 
     Each argument is one method: a folder of evaluate, or several of the same method trained with other seeds,
-    joined by commas. Questions are resampled together for all methods, and runs within a method.
+    joined by commas. Questions are resampled together for all methods, and runs within a method. A folder that
+    lm-evaluation-harness wrote elsewhere for one model is read like one of evaluate harness.
     """
     from crowdselect.evaluate.comparison import ROUNDS
     from crowdselect.evaluate.comparison import compare as run
@@ -263,8 +264,7 @@ def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN4
 @evaluate.command(
     epilog="Example:  crowdselect evaluate harness models/student --tasks arc_easy,hellaswag -o harness-student"
 )
-@click.argument("student", metavar="MODEL")
-@option("-o", "--output", required=True, metavar="DIR", help="The folder of the result.")
+@_measured
 @option(
     "--tasks",
     multiple=True,
@@ -281,22 +281,30 @@ def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN4
     help="Another setting of `lm-eval run`, as limit=100 or num_fewshot=5; may be given several times.",
 )
 @option("--name", metavar="NAME", help="What the model is called in the result.")
+@dry_run_option("Say what would be run and downloaded; load no model, download nothing.")
 @seed_option
 @overwrite_option
 @json_option
-def harness(*, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `HarnessOptions`)
+def harness(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `HarnessOptions`)
     """Run tasks of lm-evaluation-harness (extra: harness).
 
     MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME; an endpoint does tasks that ask it
     to write, and none that compare likelihoods. The harness's own samples are kept in the folder; `evaluate compare`
     pairs results over documents. Ends with 3 if documents have no number.
     """
-    from crowdselect.evaluate.display import show_measured
-    from crowdselect.evaluate.harness import HarnessOptions, run_harness
+    from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.evaluate.display import show_harness_plan, show_measured
+    from crowdselect.evaluate.harness import HarnessOptions, plan_harness, run_harness
     from crowdselect.progress import Stages
     from crowdselect.terminal import stage_bar
 
-    found = run_harness(made(HarnessOptions, given), stages=Stages(stage_bar))
+    options = made(HarnessOptions, given)
+    if dry_run:
+        show_harness_plan(plan_harness(options), as_json=as_json)
+        if not as_json:
+            say_next(without_dry_run("harness-result"))
+        return 0
+    found = run_harness(options, stages=Stages(stage_bar))
     show_measured(found, as_json=as_json)
     return 0 if found.is_complete else MISSING
 

@@ -87,9 +87,17 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         for member in found["crowd"]:
             if member["family"] is not None and member["size_b"] is not None:
                 sizes[member["family"]].add(member["size_b"])
-        if not for_student and not any(len(own) > 1 for own in sizes.values()):
+        if len(found["crowd"]) > 1 and not for_student and not any(len(own) > 1 for own in sizes.values()):
             options += ["--weights", "difficulty=1,separability=1"]  # stability needs a family of two sizes
-        return choosing(pool, options, rewards=columns, reward=reward, usual=usual, for_student=for_student)
+        return choosing(
+            pool,
+            options,
+            rewards=columns,
+            reward=reward,
+            usual=usual,
+            for_student=for_student,
+            alone=len(found["crowd"]) == 1,
+        )
     return scoring(pool, given(*POOL))
 
 
@@ -117,6 +125,7 @@ def choosing(
     reward: str | None = None,
     usual: str | None = None,
     for_student: bool = False,
+    alone: bool = False,
 ) -> Steps:
     """Return the step that chooses from a pool.
 
@@ -127,10 +136,12 @@ def choosing(
         reward: The one that the user named.
         usual: The one that is meant where none is named; without one of these, the first of several is named.
         for_student: A student is named or marked: the step chooses for it.
+        alone: One model answered: no crowd can choose, its rewards can.
     """
     named = reward or (rewards[0] if len(rewards) > 1 and usual is None else None)
     by = [] if named is None or len(rewards) < 2 else ["--reward", named]
-    by += ["--method", "teachable"] if for_student else []
+    method = "teachable" if for_student else "reward" if alone else None
+    by += [] if method is None else ["--method", method]
     words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]
     return {"choose a tenth of it": [words]}
 
@@ -146,14 +157,14 @@ def scoring(pool: str, options: Sequence[str]) -> Steps:
     return {"score its answers (with a reward model of your choice)": [words]}
 
 
-def without_dry_run(output: str) -> Steps:
+def without_dry_run(output: str | None = None) -> Steps:
     """Return the running command without `--dry-run`.
 
     Args:
-        output: Where to write, if no place was named.
+        output: Where to write, if no place was named; None = the command writes nothing here.
     """
     context = click.get_current_context()
-    to = [] if context.params.get("output") else ["-o", _free(output)]
+    to = [] if output is None or context.params.get("output") else ["-o", _free(output)]
     return {"do it": [[*_command(context), *given(without={"dry_run"}), *to]]}
 
 

@@ -46,6 +46,7 @@ _DEMO_BUDGET = 100
 _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "compare": "crowdselect.cli.compare:compare",
     "completion": "crowdselect.cli.look:completion",
+    "explore": "crowdselect.cli.explore:explore",
     "export": "crowdselect.cli.look:export",
     "view": "crowdselect.cli.look:view",
     "collect": "crowdselect.cli.collect:collect",
@@ -53,6 +54,7 @@ _EDGES = {  # command → module:attribute; each module imports nothing heavy
     "robustness": "crowdselect.cli.compare:robustness",
     "reward": "crowdselect.cli.reward:reward",
     "init": "crowdselect.recipe.begin:init",
+    "push": "crowdselect.cli.push:push",
     "report": "crowdselect.cli.report:report",
     "run": "crowdselect.recipe.command:run",
     "status": "crowdselect.cli.status:status",

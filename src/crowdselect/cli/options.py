@@ -251,6 +251,9 @@ class Budget(click.ParamType[int | Share]):
         return Share(percent)
 
 
+TWO_WAYS = "`clusters` and `cluster_by` both say what the clusters are; give one of them"
+
+
 def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Make a TOML file's values the defaults of a command, so that flags win; a callback of click.
 
@@ -263,7 +266,7 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
 
     Raises:
         OptionError: There is no such file, it is no TOML, names an option that the command does not have, or
-            gives one a value of another type.
+            gives one a value of another type; or it says in two ways what the clusters are.
     """
     if value is None:
         return None
@@ -284,6 +287,8 @@ def read_config(ctx: click.Context, _param: click.Parameter, value: str | None) 
         _check_kind(setting, known[name], where=f"{value}: {written}")
         alone = known[name].multiple and not isinstance(setting, list)
         found[str(known[name].name)] = [setting] if alone else setting
+    if {"clusters", "cluster_by"} <= found.keys():
+        raise OptionError(f"{value}: {TWO_WAYS}")
     ctx.default_map = {**(ctx.default_map or {}), **found}
     return value
 
@@ -441,13 +446,13 @@ read_options = bundle(
     ),
 )
 """How a pool is read: the fields of `crowdselect.pool.howread.HowRead`."""
-pool_options = bundle(
-    pool_argument,
+pool_source_options = bundle(
     read_options,
     _pool("--rewards", metavar="FILE", help="Rewards from a second file: id, model, reward columns."),
     limit_option,
     crowd_option,
 )
+pool_options = bundle(pool_argument, pool_source_options)
 student_options = bundle(
     _student(
         "--student",
@@ -547,11 +552,17 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
             help="Use a column of the pool as clusters; or B bins of equal count of a number, such as difficulty:5.",
         ),
         _spread(
+            "--quota",
+            metavar="COLUMN=RULE",
+            help="How many rows each value of a column gets: equal, proportional, or shares such as source=a:0.5,b:0.3,rest:0.2; "
+            "clusters count within each value.",
+        ),
+        _spread(
             "--embedder",
             metavar="NAME",
             default="lsa",
             show_default=True,
-            help="lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model.",
+            help="lsa, minilm, file:VECTORS, column:NAME, hidden:MODEL or a sentence-transformers model.",
         ),
         _spread(
             "--trust-remote-code",
@@ -573,7 +584,8 @@ answer_options = bundle(
         metavar="HOW",
         default="best",
         show_default=True,
-        help="best, random, topN-random or model:NAME; of several samples of a model, one of them.",
+        help="best, random, topN-random, model:NAME, or fits:MODEL[,SHARE]: of the best third by reward (or SHARE) the one that the "
+        "student MODEL finds most likely. Of several samples of a model, one of them.",
     ),
     _answers(
         "--answers-per-row",
@@ -606,6 +618,8 @@ def method_options() -> Callable[[Any], Any]:
         for setting in entry.settings:
             owners.setdefault(setting.name, []).append(name)
             settings[setting.name] = setting
+    for name in ("max_length", "batch_tokens", "device"):
+        owners[name].append("--answer fits")
     return bundle(
         _method("--seeds", type=int, metavar="N", help=_SEEDS),
         *(
@@ -654,7 +668,7 @@ folder_options = bundle(
     _output(
         "--reference",
         metavar="COLUMN",
-        help="rl: the column of the right answer; else answer, target, ground_truth or solution.",
+        help="rl: the column of the right answer; else reference, answer, target, ground_truth or solution.",
     ),
     _output(
         "--source",
@@ -671,7 +685,7 @@ folder_options = bundle(
     _output(
         "--dry-run",
         is_flag=True,
-        help="Write nothing: choose and show the result; where a model is run (ifd, an embedder), load none and say "
+        help="Write nothing: choose and show the result; where a model is run (ifd, an embedder, fits), load none and say "
         "what it would compute.",
     ),
     overwrite_option,

@@ -173,12 +173,14 @@ def reward(
             if not as_json:
                 say_next(without_dry_run("rewards.parquet"))
             return 0
+        alone = len(opened.models) == 1
         result = job.former() if job.is_current else job.run(tallies)
     _print_result(result, as_json=as_json)
     scored = [name for name, tally in result.tallies.items() if tally.scored]
     if scored and not as_json:
         columns = [*scored, *opened.reward_columns]
-        say_next(choosing(source.pool, [*typed(*POOL), "--rewards", str(output)], rewards=columns))
+        by = [*typed(*POOL), "--rewards", str(output)]
+        say_next(choosing(source.pool, by, rewards=columns, alone=alone))
     return 0 if result.is_complete else MISSING
 
 

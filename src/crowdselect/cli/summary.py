@@ -13,6 +13,7 @@ from crowdselect.terminal import counted, fitted, lines, remark, say, show, show
 
 _PICKS = 8
 _LISTED = 50  # rows of one reason
+_STRATA = 20  # rows of the table of quotas
 _LONGEST = 2000  # characters of an instruction that a table may be asked to show
 _SHORT = {"difficulty": "diff", "separability": "sep", "stability": "stab"}
 """Headings of metrics for a narrow terminal."""
@@ -38,6 +39,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
             "crowd": crowd_line(facts["crowd"]),
             "reward": facts["reward"],
             "score": score_line(options),
+            "answers": _fit_line(facts.get("fits"), chosen=options["budget"]),
             **_student_lines(facts),
             "clusters": _cluster_line(facts, options),
             "embedder": facts["embedder"],
@@ -51,6 +53,7 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
         say("excluded: " + ", ".join(f"{n:,} {reason}" for reason, n in left_out.items()))
     say()
     _print_picks(selection, pool)
+    _print_quota(facts.get("quota"))
     _print_reach(facts, budget=options["budget"])
     _print_control(selection)
     _print_agreement(facts.get("agreement"))
@@ -68,6 +71,22 @@ def print_selection(selection: Selection, pool: Chosen, *, folder: Path | None) 
     rows = f"{counted(options['budget'], 'row')}{answers} to train on; " if trains else ""
     names = ", ".join(written)
     say(f"written to {shown_path(folder)}: {rows}{visible(names)}")
+
+
+def _fit_line(found: Mapping[str, Any] | None, *, chosen: int) -> str | None:
+    """Say what taking the answers that fit changed; None where they were taken otherwise."""
+    if found is None:
+        return None
+    other = (
+        f"{found['other_than_best']:,} of {counted(chosen, 'row')} take another answer than the best-rewarded"
+    )
+    if found["fit"] is None:
+        return f"no fit to {visible(found['model'])} is known"
+    was = "-" if found["fit_of_best"] is None else f"{found['fit_of_best']:.3g}"
+    return (
+        f"those that fit {visible(found['model'])}: mean log-likelihood per token {found['fit']:.3g} (of the best-rewarded {was}), "
+        f"mean reward {found['reward']:.4g} (best {found['reward_of_best']:.4g}); {other}"
+    )
 
 
 def crowd_line(members: Sequence[Mapping[str, Any]]) -> str:
@@ -372,6 +391,19 @@ def _print_control(selection: Selection) -> None:
         ],
         title="Compared with 200 random selections using the same quotas (differences under 2 SD may be chance; "
         "weighted metrics differ by design)",
+    )
+
+
+def _print_quota(quota: Mapping[str, Any] | None) -> None:
+    """Print what each stratum was to have and got, the largest quotas first; nothing without a quota."""
+    if quota is None:
+        return
+    strata = sorted(quota["strata"], key=lambda one: (-one["asked"], one["name"]))
+    more = f"; the {_STRATA} largest of {len(strata):,}" if len(strata) > _STRATA else ""
+    table(
+        [quota["column"], ">eligible", ">asked", ">chosen"],
+        [[one["name"], one["eligible"], one["asked"], one["got"]] for one in strata[:_STRATA]],
+        title=f"Rows by {quota['column']}{more}",
     )
 
 

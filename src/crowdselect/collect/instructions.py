@@ -26,6 +26,7 @@ from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
 from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
 from crowdselect.pool.source import Source, connect
+from crowdselect.terminal import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,7 +170,7 @@ class Instructions:
         self.fingerprint = hashlib.sha256(self.fingerprint.encode() + np.packbits(gone).tobytes()).hexdigest()
         counts = Counter(reason for reason in why if reason is not None)
         self.notes += [
-            f"{count} instructions are left out: {reason}" for reason, count in counts.most_common()
+            f"left out: {counted(count, 'instruction')}: {reason}" for reason, count in counts.most_common()
         ]
 
     def _reader(self, options: Any) -> Any:  # noqa: ANN401  (pyarrow ships no types)
@@ -247,9 +248,9 @@ def _stage(found: OpenedInstructions, near: Path | None) -> Instructions:
         stream.close()
         raise
     skipped = _repeated(facts.digests) if name is None else np.zeros(facts.count, dtype=bool)
-    facts.notes += [f"{count} rows are left out: {why}" for why, count in facts.left_out.items()]
+    facts.notes += [f"left out: {counted(count, 'row')}: {why}" for why, count in facts.left_out.items()]
     if facts.blank:
-        facts.notes.append(f"{facts.blank} rows have no text and are left out")
+        facts.notes.append(f"left out: {counted(facts.blank, 'row')} without text")
     if skipped.any():
         facts.notes.append(
             f"{int(skipped.sum())} rows repeat another and are left out (there is no id column)"

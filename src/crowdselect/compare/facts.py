@@ -50,6 +50,7 @@ def figure_words(numbers: Sequence[str] = ()) -> dict[str, str]:
         "answer_length": "length of the answer, mean",
         "best_reward": "best reward of the crowd, mean",
         "answer_reward": "reward of the answer, mean",
+        "answer_fit": "fit of the answer (log-likelihood per token), mean",
         **{name: f"{name}, mean" for name in (*METRICS, *numbers)},
         "clusters": "clusters covered",
         "entropy": "entropy over clusters, bits",
@@ -67,6 +68,8 @@ class Pick:
     models: tuple[str | None, ...]
     samples: tuple[float | None, ...]
     rewards: FloatArray
+    fits: FloatArray | None = None
+    """How well each answer fits the model of `answer='fits:MODEL'`; None = it was taken otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,11 @@ def universe(selections: Sequence[Selection]) -> Facts:
         shown = ", ".join(sorted(map(str, rewards)))
         facts.problems.append(
             f"the selections are by different rewards ({shown}); metrics and best rewards are by {selections[0].facts['reward']}"
+        )
+    models = {each.facts["fits"]["model"] for each in selections if "fits" in each.facts}
+    if len(models) > 1:
+        facts.problems.append(
+            f"answers fit different models here ({', '.join(sorted(models))}), so their fits do not compare"
         )
     ties = {selection.options.get("ties", "average") for selection in selections}
     if len(ties) > 1:
@@ -324,8 +332,13 @@ def pick_of(facts: Facts, selection: Selection) -> Pick:
         np.array([facts.place[row["id"]] for row in rows], dtype=np.int64),
         tuple(row["model"] for row in rows),
         tuple(row.get("sample") for row in rows),
-        np.array([np.nan if row["reward"] is None else row["reward"] for row in rows], dtype=np.float64),
+        _numbers(rows, "reward"),
+        _numbers(rows, "fit") if "fit" in selection.table.column_names else None,
     )
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
 
 def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | None]:
@@ -338,6 +351,7 @@ def figures_of(facts: Facts, pick: Pick, *, near: float) -> dict[str, float | No
         "answer_length": _mean(np.array([np.nan if a is None else a for a in answers])),
         "best_reward": None if facts.best is None else _mean(facts.best[rows]),
         "answer_reward": _mean(pick.rewards),
+        "answer_fit": None if pick.fits is None else _mean(pick.fits),
         **{name: _mean(values[rows]) for name, values in facts.metrics.items()},
         "models": float(len(set(pick.models) - {None})),
     }
@@ -414,26 +428,62 @@ def mean_mixes(mixes: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, 
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """How random selections with the quota of one are drawn."""
+
+    stratum: IntArray
+    """The stratum of each row of the universe; -1 = not eligible."""
+    chosen: list[int]
+    """Rows drawn from each stratum."""
+    eligible: list[int]
+    """Rows that each stratum has."""
+
+    @classmethod
+    def of(cls, selection: Selection, place: Mapping[str, int]) -> "_Drawn":
+        ids, eligible = (
+            selection.table["id"].to_numpy()[selection.eligible],
+            selection.strata[selection.eligible],
+        )
+        stratum = np.full(len(place), -1, dtype=np.int64)
+        stratum[[place[i] for i in ids.tolist()]] = eligible
+        taken = selection.strata[selection.table["selected"].to_numpy()]
+        count = int(eligible.max()) + 1
+        return cls(
+            stratum,
+            np.bincount(taken, minlength=count).tolist(),
+            np.bincount(eligible, minlength=count).tolist(),
+        )
+
+    def shared_by_chance(self, other: "_Drawn") -> float:
+        """Return how many rows two draws share on average.
+
+        If C rows are in both of two strata of A and B eligible rows, draws of a and b rows share a b C / (A B) of them.
+        """
+        both = (self.stratum >= 0) & (other.stratum >= 0)
+        pairs, counts = np.unique(
+            np.stack([self.stratum[both], other.stratum[both]]), axis=1, return_counts=True
+        )
+        return math.fsum(
+            self.chosen[one] * other.chosen[two] * count / (self.eligible[one] * other.eligible[two])
+            for one, two, count in zip(*pairs.tolist(), counts.tolist(), strict=True)
+        )
+
+
 def overlap_of(
     entries: Sequence[Sequence[int]], selections: Sequence[Selection], picks: Sequence[Pick]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return shared rows, Jaccard index and shared rows expected by chance, each (S, S): means over pairs."""
     sets = [set(pick.rows.tolist()) for pick in picks]
-    eligible = [set(s.table["id"].to_numpy()[s.eligible].tolist()) for s in selections]
-    shared_eligible = {(id(a), id(b)): len(a & b) for a in eligible for b in eligible}
+    place = {i: at for at, i in enumerate(sorted({i for s in selections for i in s.table["id"].to_pylist()}))}
+    drawn = [_Drawn.of(selection, place) for selection in selections]
     out = np.zeros((3, len(entries), len(entries)))
     for i, one in enumerate(entries):
         for j, other in enumerate(entries):
             pairs = [(a, b) for a in one for b in other if a != b] or [(one[0], one[0])]
             for a, b in pairs:
-                shared, sizes = len(sets[a] & sets[b]), len(sets[a]) * len(sets[b])
-                # If C rows are in both of A and B eligible rows, random selections of a and b rows share a b C / (A B).
-                chance = (
-                    sizes
-                    * shared_eligible[id(eligible[a]), id(eligible[b])]
-                    / (len(eligible[a]) * len(eligible[b]))
-                )
-                found = (shared, shared / len(sets[a] | sets[b]), chance)
+                shared = len(sets[a] & sets[b])
+                found = (shared, shared / len(sets[a] | sets[b]), drawn[a].shared_by_chance(drawn[b]))
                 out[:, i, j] += np.array(found) / len(pairs)
     return out[0], out[1], out[2]
 

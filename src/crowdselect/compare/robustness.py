@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from crowdselect.crowd import Crowd
 from crowdselect.errors import CrowdselectError, OptionError, ShapeError
-from crowdselect.numeric.clusters import kmeans
+from crowdselect.numeric.clusters import group_labels, kmeans
 from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import by_family, compute_metrics
+from crowdselect.numeric.quotas import Choice
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
@@ -39,7 +40,13 @@ from crowdselect.selection.numbers import (
 from crowdselect.selection.options import BEST_STUDENT, Options, wants_vectors
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.reaching import goods_of
-from crowdselect.selection.reading import Shards, cluster_column, embeddable
+from crowdselect.selection.reading import (
+    Shards,
+    cluster_column,
+    embeddable,
+    number_of_bins,
+    quota_strata,
+)
 from crowdselect.selection.rows import Rows, check_usable
 from crowdselect.selection.selection import score_line
 from crowdselect.selection.student import Reach, reach_of
@@ -66,6 +73,9 @@ SIZE_AXES: dict[str, str] = {
 }
 """What is varied to see how large a crowd has to be."""
 
+CHEAPEST = "cheapest"
+"""The axis of the crowds of the cheapest models, by the prices of the crowd file."""
+
 PAPER_WEIGHTS: tuple[tuple[float, float, float], ...] = (
     (1, 1, 1),
     (1, -1, 1),
@@ -91,7 +101,7 @@ class Reselection:
     """The selection made again with one choice changed."""
 
     axis: str
-    """Which choice: a key of `AXES` or `SIZE_AXES`."""
+    """Which choice: a key of `AXES` or `SIZE_AXES`, or `CHEAPEST`."""
     name: str
     """The changed value."""
     kept: float | None
@@ -102,6 +112,8 @@ class Reselection:
     """Why it cannot be made; empty if it can."""
     size: int | None = None
     """How many models answer an instruction, where fewer do."""
+    models: tuple[str, ...] = ()
+    """The cheapest models that it was made by, the cheapest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +126,15 @@ class Robustness:
     """Number of eligible instructions, without duplicates."""
     variants: tuple[Reselection, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    strata: tuple[tuple[int, int], ...] = ()
+    """Chosen and eligible rows of each stratum, where there is a quota."""
 
     @property
     def chance(self) -> float:
-        """Share that a random selection of this size would have in common, on average."""
-        return len(self.chosen) / self.eligible
+        """Share that a random selection of this size, by the same quota, would have in common, on average."""
+        whole = len(self.chosen)
+        strata = self.strata or ((whole, self.eligible),)
+        return math.fsum(chosen / whole * (chosen / eligible) for chosen, eligible in strata if chosen)
 
     def summary(self) -> list[dict[str, Any]]:
         """Return one row per axis with variants, the choice that matters most first.
@@ -170,6 +186,30 @@ class Robustness:
             rows.append(row)
         return rows
 
+    def cheapest(self) -> list[dict[str, Any]]:
+        """Return one row per crowd of the cheapest models, the smallest first; none where no two models have prices.
+
+        Returns:
+            `models` (how many), `kept` (share; None where the selection cannot be made), `names` (the cheapest first), `added`
+            (those that the crowd before lacks) and `cost` (of all its answers in the pool; None where that is not known).
+        """
+        rows: list[dict[str, Any]] = []
+        before: tuple[str, ...] = ()
+        costs: Mapping[str, float] = self.facts.get("costs", {})
+        for variant in (variant for variant in self.variants if variant.axis == CHEAPEST):
+            known = all(name in costs for name in variant.models)
+            rows.append(
+                {
+                    "models": variant.size,
+                    "kept": variant.kept,
+                    "names": list(variant.models),
+                    "added": list(variant.models[len(before) :]),
+                    "cost": math.fsum(costs[name] for name in variant.models) if known else None,
+                }
+            )
+            before = variant.models
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         return {
@@ -179,6 +219,7 @@ class Robustness:
             "chance": self.chance,
             "summary": self.summary(),
             "sizes": self.sizes(),
+            "cheapest": self.cheapest(),
             "variants": [
                 {"axis": v.axis, "name": v.name, "kept": v.kept, "jaccard": v.jaccard, "why": v.why}
                 for v in self.variants
@@ -208,7 +249,8 @@ def robustness(
         bootstraps: Number of bootstrap crowds.
         seeds: Number of other seeds to try.
         clusters: Numbers of clusters to try; 0 = none. With `cluster_by` only none.
-        crowd_sizes: Also try crowds of fewer models, from two on, and as few answers of each instruction; see `SIZE_AXES`.
+        crowd_sizes: Also try crowds of fewer models, from two on, and as few answers of each instruction, see `SIZE_AXES`;
+            and the cheapest models, where the crowd file has prices of two or more.
         progress: Called with the variants done and in total.
 
     Returns:
@@ -233,15 +275,16 @@ def robustness(
             raise OptionError(f"`{name}` is {number}; wanted at least 0")
     with own_answers(options.the_student, pool) as own:
         base = _base(pool, options, crowd, method, own)
-        chosen = base.choose()
-        todo: list[tuple[int | None, _Todo]] = [
-            *((None, one) for one in _of_crowd(base, bootstraps=bootstraps)),
-            *((None, one) for one in _of_options(base, seeds=seeds, clusters=clusters)),
+        choice = base.choice()
+        chosen = choice.rank > 0
+        todo: list[tuple[_Todo, dict[str, Any]]] = [
+            *((one, {}) for one in _of_crowd(base, bootstraps=bootstraps)),
+            *((one, {}) for one in _of_options(base, seeds=seeds, clusters=clusters)),
             *(_of_sizes(base) if crowd_sizes else ()),
         ]
         done = []
-        for size, (axis, name, run) in todo:
-            done.append(replace(_tried(axis, name, run, chosen), size=size))
+        for (axis, name, run), more in todo:
+            done.append(replace(_tried(axis, name, run, chosen), **more))
             if progress is not None:
                 progress(len(done), len(todo))
     return Robustness(
@@ -256,7 +299,9 @@ def robustness(
             "simulated": "simulated" in pool.columns,
             "options": {**options.as_dict(), **method.settings},
             "embedder": base.grouping.embedder,
+            **({"costs": _costs(base)} if crowd_sizes else {}),
         },
+        base.strata_of(choice),
     )
 
 
@@ -293,6 +338,20 @@ class _Base:
         self, *, options: Options | None = None, rows: Rows | None = None, labels: NDArray[Any] | None = None
     ) -> BoolArray:
         """Select with some inputs replaced; return which rows are chosen, shape (N,)."""
+        return self.choice(options=options, rows=rows, labels=labels).rank > 0
+
+    def strata_of(self, choice: Choice) -> tuple[tuple[int, int], ...]:
+        """Count the chosen and the eligible rows of each stratum, duplicates once; none without a quota."""
+        strata = self.grouping.strata
+        if strata is None:
+            return ()
+        own = np.flatnonzero(self.eligible & (choice.duplicate_of < 0))
+        return tuple(zip(strata.sizes(np.flatnonzero(choice.rank > 0)), strata.sizes(own), strict=True))
+
+    def choice(
+        self, *, options: Options | None = None, rows: Rows | None = None, labels: NDArray[Any] | None = None
+    ) -> Choice:
+        """Do the same; return the whole choice."""
         options, eligible = options or self.options, self.eligible
         if rows is not None:
             reasons = bars(rows, self.listed, options, weighted=self.method.weighted)
@@ -301,9 +360,20 @@ class _Base:
         scored = self.method.score(seen, _silent)
         for left_out in scored.left_out.values():
             seen = replace(seen, eligible=seen.eligible & ~left_out)
-        score = arranged(self.method, seen, scored, self.grouping).score
+        labels = self._bins(seen) if labels is None else labels
         grouping = self.grouping if labels is None else replace(self.grouping, labels=labels)
-        return choice_of(seen, score, grouping).rank > 0
+        score = arranged(self.method, seen, scored, grouping).score
+        return choice_of(seen, score, grouping)
+
+    def _bins(self, seen: Seen) -> NDArray[np.int64] | None:
+        """Make the bins of `cluster_by` of the rows as they are now; None where clusters are no bins of a number."""
+        if number_of_bins(self.options, self.shards.pool) is None:
+            return None
+        column = cluster_column(self.shards, seen.known, self.options, seen.eligible)
+        labels = np.zeros(len(seen.eligible), dtype=np.int64)
+        if column is not None:
+            labels[seen.rows], _ = group_labels(column[seen.rows])
+        return labels
 
     def of_matrix(
         self,
@@ -466,12 +536,13 @@ def _base(pool: Pool, options: Options, crowd: Crowd | None, method: Method, own
     reasons = bars(rows, listed, options, weighted=method.weighted)
     eligible = np.asarray(reasons == ELIGIBLE, dtype=np.bool_)
     grouping = group(
-        embeddable(shards, rows),
+        embeddable(shards, rows, options, eligible),
         eligible,
         rows.hashes,
         options,
         _silent,
         column=cluster_column(shards, rows, options, eligible),
+        strata=quota_strata(rows, options, eligible),
         vectors=wants_vectors(options),
     )
     at = np.flatnonzero(eligible)
@@ -494,16 +565,41 @@ def _of_crowd(base: _Base, *, bootstraps: int) -> Iterator[_Todo]:
         yield "crowd", f"draw {number}", partial(base.crowd_of, drawn)
 
 
-def _of_sizes(base: _Base) -> Iterator[tuple[int, _Todo]]:
-    """Yield variants with fewer models, and with the answers of as few models drawn for each instruction, after their number."""
+def _of_sizes(base: _Base) -> Iterator[tuple[_Todo, dict[str, Any]]]:
+    """Yield variants with fewer models, with the answers of as few drawn for each instruction, and with the cheapest; each with its size."""
     models, seed = len(base.rows.crowd.members), base.options.seed
+    cheapest, names = _by_price(base.rows.crowd), base.rows.crowd.names
     rng = np.random.default_rng(seed)
     for size in sorted(set(np.rint(np.linspace(2, models - 1, _SIZES)).astype(int).tolist())):
         for draw in range(_SIZE_DRAWS if size < models else 0):
             drawn = np.sort(rng.permutation(models)[:size]).tolist()
             name = f"{size} of {models}, draw {draw}"
-            yield size, ("of_models", name, partial(base.crowd_of, drawn))
-            yield size, ("of_cells", name, partial(_drawn_cells, base, size, f"{seed} {draw}"))
+            yield ("of_models", name, partial(base.crowd_of, drawn)), {"size": size}
+            yield ("of_cells", name, partial(_drawn_cells, base, size, f"{seed} {draw}")), {"size": size}
+        if size <= min(len(cheapest), models - 1):
+            own = cheapest[:size]
+            told = {"size": size, "models": tuple(names[j] for j in own)}
+            yield (CHEAPEST, f"the {size} cheapest of {models}", partial(base.crowd_of, sorted(own))), told
+
+
+def _by_price(crowd: Crowd) -> list[int]:
+    """Order the models that have prices, the cheapest first: by the price of answers, then of prompts, then by name."""
+    priced = [(crowd.price(name), name, column) for column, name in enumerate(crowd.names)]
+    known = [(price[1], price[0], name, column) for price, name, column in priced if price is not None]
+    return [column for *_, column in sorted(known)]
+
+
+def _costs(base: _Base) -> dict[str, float]:
+    """Return what each model's answers cost by the pool's column `cost`, of the models where that is known of every answer with a reward."""
+    pool = base.shards.pool
+    if not pool.rewards.owns("cost") or pool.sampled:
+        return {}
+    costs, found = pool.scores_of_part("cost"), {}
+    for column, name in enumerate(base.rows.crowd.names):
+        own, scored = costs[:, pool.models.index(name)], ~np.isnan(base.matrix.scores[:, column])
+        if scored.any() and not np.isnan(own[scored]).any():
+            found[name] = math.fsum(own[~np.isnan(own)].tolist())
+    return found
 
 
 def _drawn_cells(base: _Base, size: int, salt: str) -> BoolArray:
@@ -582,4 +678,5 @@ def robustness_page(found: Robustness, *, made: Mapping[str, Any] | None = None)
         axes=axes,
         sizes=found.sizes(),
         size_words=SIZE_AXES,
+        cheapest=found.cheapest(),
     )

@@ -39,6 +39,7 @@ from crowdselect.progress import Progress
 from crowdselect.report.page import render
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.methods import method_of
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.selection import Selection, samples_of, score_line
 from crowdselect.selection.texts import reopen_pool
 from crowdselect.terminal import counted
@@ -65,6 +66,8 @@ class Side:
     warnings: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     """Its bands."""
+    quota: str | None = None
+    """Its quota by a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class SelectionComparison:
                     "name": side.name,
                     "method": side.method,
                     "keep": list(side.keep),
+                    "quota": side.quota,
                     "figures": dict(side.figures),
                     "beyond_random": {
                         name: self.chance[name].beyond(value)
@@ -182,10 +186,10 @@ def compare(
         embedder: The embedder for distances and clusters of all selections, whatever they were made with.
         clusters: Number of clusters of all rows.
         near: Two rows with a cosine above this are near-duplicates.
-        mixes: Columns whose mix is shown besides those of `MIXES`.
+        mixes: Columns whose mix is shown besides those of `MIXES` and of quotas.
         draws: Number of random selections to draw if fewer than two of `folders` are random: as many rows, from those
-            eligible for one of the selections, with its answers. That one is made by CrowdSelect if possible, with
-            the most eligible rows, independent of the order of `folders`; `random` names it.
+            eligible for one of the selections, with its answers and by its quota. That one is made by CrowdSelect if
+            possible, with the most eligible rows, independent of the order of `folders`; `random` names it.
         seed: Seed of draws, clusters and `lsa`.
         cache: Store vectors for later runs.
         progress: Called with the number of texts embedded.
@@ -210,20 +214,25 @@ def compare(
     facts = universe([selections[place] for place in order])
     picks = [pick_of(facts, selection) for selection in selections]
     entries = _entries(names, selections)
-    reference = _reference(entries, selections)
+    reference = _reference(entries, selections, quota=first.options.get("quota"))
     size = len(picks[order[0]].rows)
     chance_picks = (
         [picks[place] for place in entries[reference]]
         if reference
-        else _random_picks(facts, first, draws=draws, size=size, seed=seed)
+        else _random_picks(facts, first, draws=draws, seed=seed)
     )
+    with_quota = "" if first.options.get("quota") is None else " and its quota"
     random_selections = (
-        reference or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers"
+        reference
+        or f"{draws} draws of {size} rows that {names[order[0]]} could choose, with its answers{with_quota}"
     )
+    if not reference and picks[order[0]].fits is not None:
+        random_selections += " (the best-rewarded ones, as fits are of chosen rows)"
     opened_pool = _reopened(facts, first, pool, crowd)
     if opened_pool is not None:
         with closing(opened_pool):
-            read_pool(facts, opened_pool, first, unit=unit, mixes=mixes, crowd=crowd)
+            shown = [*mixes, *(name for name in _quota_columns(selections) if name in opened_pool.columns)]
+            read_pool(facts, opened_pool, first, unit=unit, mixes=shown, crowd=crowd)
             read_vectors(
                 facts,
                 opened_pool,
@@ -273,6 +282,12 @@ def _check(folders: Sequence[str], names: Sequence[str], *, draws: int, clusters
         raise OptionError(f"`clusters` is {clusters}; wanted at least 1")
 
 
+def _quota_columns(selections: Sequence[Selection]) -> list[str]:
+    """The columns by which the selections have quotas."""
+    quotas = [read_quota(one.options.get("quota")) for one in selections]
+    return [quota.column for quota in quotas if quota is not None]
+
+
 def _reopened(facts: Facts, first: Selection, path: str | None, crowd: Crowd | None) -> Pool | None:
     """Open the pool; a failure is noted in the comparison, or raised if a crowd needs the pool's rewards."""
     opened, problem = reopen_pool(first, path)
@@ -300,6 +315,7 @@ def _side(facts: Facts, name: str, own: Sequence[tuple[Selection, Pick]], *, nea
         mean_mixes([mixes_of(facts, pick) for _, pick in own]),
         warnings,
         tuple(own[0][0].options.get("keep") or ()),
+        own[0][0].options.get("quota"),
     )
 
 
@@ -356,28 +372,35 @@ def _entry(selection: Selection) -> Entry | None:
     return METHODS.get(method_of(selection.options))
 
 
-def _reference(entries: Mapping[str, list[int]], selections: Sequence[Selection]) -> str | None:
-    """Choose the random selections to compare with: plain ones before clustered ones, then the most seeds."""
+def _reference(
+    entries: Mapping[str, list[int]], selections: Sequence[Selection], *, quota: str | None
+) -> str | None:
+    """Choose the random selections to compare with: those with this quota, plain ones before clustered ones, then the most seeds."""
     methods = {name: _entry(selections[places[0]]) for name, places in entries.items() if len(places) > 1}
     several = [name for name, entry in methods.items() if entry is not None and entry.control]
 
-    def order(name: str) -> tuple[bool, int, str]:
-        return bool(selections[entries[name][0]].facts["quotas"]), -len(entries[name]), name
+    def order(name: str) -> tuple[bool, bool, int, str]:
+        one = selections[entries[name][0]]
+        return one.options.get("quota") != quota, bool(one.facts["quotas"]), -len(entries[name]), name
 
     return min(several, key=order, default=None)
 
 
-def _random_picks(facts: Facts, first: Selection, *, draws: int, size: int, seed: int) -> list[Pick]:
-    """Draw random selections from the eligible rows of `first`, to compare with if no selections are random."""
+def _random_picks(facts: Facts, first: Selection, *, draws: int, seed: int) -> list[Pick]:
+    """Draw random selections from the eligible rows of `first` by its quota, to compare with if no selections are random."""
     import pyarrow as pa
 
     table = first.table.filter(pa.array(first.eligible))
     ids, models = table["id"].to_pylist(), table["model"].to_pylist()
     rewards, samples = table["reward"].to_numpy(), samples_of(table)
+    strata, chosen = first.strata[first.eligible], table["selected"].to_numpy()
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata[chosen])]
     rng = np.random.default_rng(seed)
     picks = []
     for _ in range(draws):
-        drawn = np.sort(rng.choice(len(ids), size=size, replace=False))
+        drawn = np.sort(
+            np.concatenate([rng.choice(own, size=int(chosen[own].sum()), replace=False) for own in members])
+        )
         rows = np.array([facts.place[ids[row]] for row in drawn], dtype=np.int64)
         taken, numbers = (tuple(column[row] for row in drawn) for column in (models, samples))
         picks.append(Pick(rows, taken, numbers, rewards[drawn]))
@@ -399,7 +422,13 @@ def comparison_page(comparison: SelectionComparison, *, made: Mapping[str, Any] 
     """
     short = short_names(comparison.names)
     sides = [
-        {"letter": _letter(at), "name": short[side.name], "method": side.method, "keep": side.keep}
+        {
+            "letter": _letter(at),
+            "name": short[side.name],
+            "method": side.method,
+            "keep": side.keep,
+            "quota": side.quota,
+        }
         for at, side in enumerate(comparison.sides)
     ]
     warnings: dict[str, list[str]] = {}

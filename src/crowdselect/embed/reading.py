@@ -5,7 +5,7 @@ both; files are read, and the functions applied to them, by `Run` (in this proce
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -133,6 +133,12 @@ class Held:
         """Wrap an open pool and a function that returns its texts, shape (N,), which is called only if needed."""
         return cls(pool.path, lambda: pool.ids, texts, pool.vector_column, pool.has_text)
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> "Held":
+        """Wrap texts that are in no pool."""
+        held = np.array(texts, dtype=object)
+        return cls("", lambda: [str(row) for row in range(len(texts))], lambda: held, lambda _: held[:0])
+
     @cached_property
     def all_ids(self) -> Sequence[str] | NDArray[Any]:
         """The N ids."""
@@ -218,10 +224,12 @@ class FiledValues:
     """Yields tables with `shard`, `row` and one more column, of texts or of vectors packed by `sent`."""
     name: str
     """Their name in messages."""
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What reading needs to know of each row, shape (N,); see `shard_sources`."""
 
     def over(self, rows: IntArray, work: Work, advance: Advance) -> Iterator[tuple[IntArray, Named]]:
         """See `Values`."""
-        sources = shard_sources(self.files, self.places, rows)
+        sources = shard_sources(self.files, self.places, rows, **self.beside)
         arguments = {"work": work, "name": self.name}
         for table in self.run(sources, self.read, _on_table, arguments, batch=BATCH):
             advance(len(table))
@@ -243,10 +251,15 @@ class Filed:
     text_keys: Any = None
     """`key_of` each text, an Arrow column; None = not known."""
     has_text: bool = True
+    read_texts: Read | None = None
+    """Reads other texts than the instructions; see `FiledValues`."""
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What it needs to know of each row."""
 
     def texts(self, rows: IntArray, embedder: str) -> Values:  # noqa: ARG002  (as of `Embeddable`)
         """See `Embeddable`."""
-        return self._values(partial(texts_in, read=self.read), embedder)
+        read = self.read_texts or partial(texts_in, read=self.read)
+        return FiledValues(self.files, self.places, self.run, read, embedder, self.beside)
 
     def keys(self, rows: IntArray) -> bytes | None:
         """See `Embeddable`."""

@@ -28,6 +28,7 @@ from crowdselect.cache import (
 from crowdselect.embed.reading import (
     Advance,
     Embeddable,
+    Held,
     Named,
     Values,
     check_dimensions,
@@ -37,6 +38,7 @@ from crowdselect.embed.reading import (
 from crowdselect.engine.here import as_it_is, run_here
 from crowdselect.errors import InputError, OutputError
 from crowdselect.numeric.clusters import nearest
+from crowdselect.numeric.turns import exact_cosines
 from crowdselect.progress import Progress
 from crowdselect.types import BoolArray, Float32Array, IntArray, Table
 
@@ -123,6 +125,15 @@ class TextVectors:
         """See `Vectors`."""
         finish = partial(as_label, centres=centres, name=self._embedder.named(centres.shape[1]))
         return self._each(rows, finish, progress).astype(np.int64)
+
+    def cosines(self, rows: IntArray, texts: Sequence[str]) -> Float32Array:
+        """See `Vectors`."""
+        held = Held.of_texts(texts)
+        places = np.arange(len(texts))
+        source = held.texts(places, self.name)
+        others = TextVectors(held, source, self._embedder, shelf=self._shelf, progress=silent).of(places)
+        finish = partial(as_cosines, others=others, name=self._embedder.named(others.shape[1]))
+        return np.asarray(self._each(rows, finish, self._progress), dtype=np.float32)
 
     def kept(self, rows: IntArray) -> BoolArray:
         """Tell which rows have vectors in the cache."""
@@ -323,6 +334,13 @@ def as_label(vectors: Float32Array, *, centres: Float32Array, name: str) -> Name
     if len(vectors):
         check_dimensions(vectors.shape[1], centres.shape[1], name)
     return {"label": nearest(vectors, centres).astype(np.int32)}
+
+
+def as_cosines(vectors: Float32Array, *, others: Float32Array, name: str) -> Named:
+    """Return the cosines of each vector with others, shape (n, E); `name` is the vectors' name in messages."""
+    if len(vectors):
+        check_dimensions(vectors.shape[1], others.shape[1], name)
+    return {"vector": exact_cosines(vectors, others)}
 
 
 def _embedded(

@@ -64,6 +64,14 @@ class Vectors(Protocol):
         """Return the nearest centre of each row (ascending), in row order, without holding the vectors."""
         ...
 
+    def cosines(self, rows: IntArray, texts: Sequence[str]) -> Float32Array:
+        """Return the cosine of each row (ascending) with each of E other texts, (n, E), without holding the rows' vectors.
+
+        Raises:
+            OptionError: The vectors are not made from texts.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorsWanted:
@@ -98,6 +106,8 @@ class VectorKind:
     """Vectors are computed from the texts, so there must be some; otherwise they are given, and each must be usable."""
     runs_a_model: bool = False
     """It runs a model, which takes long and reports progress, and its vectors are worth caching."""
+    reads_answers: bool = False
+    """Where rows are compared with examples that have answers, it reads the answers too."""
 
 
 def open_vectors(
@@ -251,6 +261,13 @@ class GivenVectors:
         finish = partial(as_label, centres=centres, name=self._embedder)
         return self._each(rows, finish, counting(progress, 0, len(rows))).astype(np.int64)
 
+    def cosines(self, rows: IntArray, texts: Sequence[str]) -> Float32Array:  # noqa: ARG002  (as of `Vectors`)
+        """See `Vectors`."""
+        raise OptionError(
+            f"`embedder={self._embedder!r}` has vectors of the pool's rows alone, and none of examples; choose one that reads "
+            "text: lsa, minilm or a model"
+        )
+
     def _each(self, rows: IntArray, finish: Finish, advance: Advance) -> NDArray[Any]:
         results = InOrder(len(rows), self._embedder)
         for batch, columns in self._source.over(rows, partial(_finished, finish=finish), advance):
@@ -366,6 +383,13 @@ EMBEDDERS: dict[str, VectorKind] = {
         words="vectors in a column of the pool",
         open=_open_given,
         reads_text=False,
+    ),
+    "hidden": VectorKind(
+        form="hidden:MODEL",
+        words="hidden states of a causal language model: a folder or a name on the Hub (extra: reward)",
+        open=_open_model,
+        runs_a_model=True,
+        reads_answers=True,
     ),
     "model": VectorKind(
         form="MODEL",

@@ -1,6 +1,6 @@
 """Compares results: differences paired over questions, with training runs as a second level of resampling."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, ShapeError
 from crowdselect.evaluate.measures import MEASURES
-from crowdselect.evaluate.outcome import MethodRuns
+from crowdselect.evaluate.outcome import Loaded, MethodRuns
 from crowdselect.evaluate.scores import LEVEL, interval
 from crowdselect.types import BoolArray, FloatArray
 
@@ -20,6 +20,7 @@ _CHUNK = 1000
 _SIGNIFICANT = 1 - LEVEL
 _SAME = 1e-9  # scores that differ by less are equal up to rounding
 _FEW = 5  # runs
+_LISTED = 5  # names
 HIGHER, LOWER, UNCLEAR, CORRECTED = (
     "higher",
     "lower",
@@ -105,7 +106,7 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
         Scores, differences with 95 % intervals, and the numbers of questions they are based on.
 
     Raises:
-        InputError: The results are from different benchmarks, judges or baselines.
+        InputError: The results are from different benchmarks, judges or baselines, or score the same task differently.
         OptionError: There are fewer than two methods, or `against` is not one of them.
 
     Example:
@@ -199,6 +200,61 @@ def _check_groups(groups: Sequence[MethodRuns], against: str | None) -> None:
                     f"{run.folder}: its {what} is {getattr(run, what)!r}, that of {first.folder} is "
                     f"{getattr(first, what)!r}; such scores cannot be compared"
                 )
+    _check_tasks([run for group in groups for run in group.runs])
+
+
+def _check_tasks(runs: Sequence[Loaded]) -> None:
+    """Refuse results of lm-evaluation-harness that score a task differently, or have none in common."""
+    seen: dict[str, Loaded] = {}
+    for run in runs:
+        if seen and run.tasks and seen.keys().isdisjoint(run.tasks):
+            raise InputError(
+                f"{run.folder}: its tasks are {listed(run.tasks)}, those of {runs[0].folder} are {listed(runs[0].tasks)}; "
+                "wanted a task in common"
+            )
+        for name, task in run.tasks.items():
+            other = seen.setdefault(name, run)
+            if other.tasks[name].scored_by != task.scored_by:
+                raise InputError(
+                    f"{run.folder}: the task {name} is scored by {task.scored_by or 'nothing'}, in {other.folder} by "
+                    f"{other.tasks[name].scored_by or 'nothing'}; such scores cannot be compared"
+                )
+
+
+def _task_notes(runs: Sequence[Loaded]) -> list[str]:
+    """Say which tasks only some results have, and which were not asked in the same way."""
+    every = dict.fromkeys(name for run in runs for name in run.tasks)
+    partly = [name for name in every if any(name not in run.tasks for run in runs)]
+    asked = {name: [run.tasks[name].asked for run in runs if name in run.tasks] for name in every}
+    changed = [name for name, some in asked.items() if any(one != some[0] for one in some)]
+    differing = dict.fromkeys(
+        key for name in changed for one in asked[name] for key in one if one[key] != asked[name][0].get(key)
+    )
+    unscored = [
+        name for name in every if all(run.tasks[name].scored_by is None for run in runs if name in run.tasks)
+    ]
+    notes = []
+    if unscored:
+        notes.append(f"left out: {listed(unscored)}; the metric is of all documents together")
+    if partly:
+        notes.append(f"not in all results: {listed(partly)}; a difference is of what both have")
+    if changed:
+        notes.append(
+            f"not asked in the same way ({', '.join(differing)}): {listed(changed)}; compare with care"
+        )
+    return notes
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names; of many, the first.
+
+    Example:
+        >>> listed("ab"), listed("abcdefg")
+        ('a, b', 'a, b, c, d, e and 2 more')
+    """
+    every = list(names)
+    more = len(every) - _LISTED
+    return ", ".join(every[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _laid(group: MethodRuns, ids: Sequence[str], turns: int) -> _Laid:
@@ -313,9 +369,11 @@ def _verdict(one: Difference, p_holm: float) -> str:
 def _notes(groups: Sequence[MethodRuns], found: Sequence[Difference]) -> list[str]:
     notes = []
     runs = [run for group in groups for run in group.runs]
-    others = [name for name in runs[0].conditions if len({run.conditions[name] for run in runs}) > 1]
+    others = [name for name in runs[0].conditions if len({run.conditions.get(name) for run in runs}) > 1]
     if others:
         notes.append(f"the results are not of the same {', '.join(others)}: compare with care")
+    notes += _task_notes(runs)
+    of = MEASURES[runs[0].benchmark].of
     single = [group.name for group in groups if len(group.runs) == 1]
     if single:
         notes.append(
@@ -325,8 +383,8 @@ def _notes(groups: Sequence[MethodRuns], found: Sequence[Difference]) -> list[st
     if few:
         notes.append(f"few training runs: {', '.join(few)}; resampling so few understates how much they vary")
     return notes + [
-        f"{one.one} and {one.other} share {one.questions} questions; {one.left_out} that only one of them has "
-        "are left out of their difference"
+        f"{one.one} and {one.other} share {one.questions:,} {of}; {one.left_out:,} that only one of them has "
+        f"{'is' if one.left_out == 1 else 'are'} left out of their difference"
         for one in found
         if one.left_out
     ]

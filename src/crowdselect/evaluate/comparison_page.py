@@ -38,6 +38,7 @@ def comparison_page(found: MethodComparison, *, made: Mapping[str, Any] | None =
         simulated=False,
         warnings=found.notes,
         unit=found.unit,
+        of=MEASURES[found.benchmark].of,
         judge=found.judge,
         baseline=found.baseline,
         rounds=ROUNDS,

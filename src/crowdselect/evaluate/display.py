@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from crowdselect.ask.display import announce, print_plan
 from crowdselect.evaluate.comparison import Difference, MethodComparison
+from crowdselect.evaluate.harness import HarnessPlan
 from crowdselect.evaluate.held_out import BANDS, HeldOut
 from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
-from crowdselect.evaluate.measured import Measured
 from crowdselect.evaluate.measures import MEASURES
+from crowdselect.evaluate.result import Measured
 from crowdselect.terminal import counted, note, print_json, say, shown_path, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
@@ -91,7 +93,8 @@ def show_measured(measured: Measured, *, as_json: bool) -> None:
     table(["", f">{found['resampling']['of']}", f">{found['unit']}", ">95% interval"], rows)
     for line in found["notes"]:
         note(visible(line))
-    _print_missing(found["rows"]["reasons"], found["rows"]["wanted"])
+    rows, noun = found["rows"], found["resampling"]["of"].removesuffix("s")
+    _print_missing(rows["reasons"], rows["wanted"], noun)
     say(f"{'up to date:' if measured.was_there else 'written to'} {shown_path(measured.folder)}")
 
 
@@ -110,9 +113,29 @@ def show_rows(found: HeldOut, *, as_json: bool) -> None:
         note(visible(line))
 
 
-def _print_missing(reasons: Mapping[str, int], wanted: int) -> None:
+def show_harness_plan(plan: HarnessPlan, *, as_json: bool) -> None:
+    """Print what the harness would run, and what is downloaded first."""
+    if as_json:
+        print_json(asdict(plan))
+        return
+    say(f"the harness would measure {visible(plan.model)} on:")
+    table(
+        ["task", ">documents", ">requests", "asks for"],
+        [[one.task, one.documents, one.requests, _ASKS.get(str(one.asks), one.asks)] for one in plan.tasks],
+    )
+    if plan.downloads:
+        say(f"downloaded first: {visible(', '.join(plan.downloads))}")
+    say("nothing was run or downloaded")
+
+
+_ASKS = {"generate_until": "a text", "multiple_choice": "likelihoods", "loglikelihood": "likelihoods"}
+_ASKS |= {"loglikelihood_rolling": "likelihoods", "None": "-"}
+
+
+def _print_missing(reasons: Mapping[str, int], wanted: int, noun: str) -> None:
     if reasons:
-        warn(f"{sum(reasons.values()):,} of {counted(wanted, 'instruction')} have no number:")
+        lost = sum(reasons.values())
+        warn(f"{lost:,} of {counted(wanted, noun)} {'has' if lost == 1 else 'have'} no number:")
         table([">missing", "why"], [[n, visible(why, width=300)] for why, n in reasons.items()])
 
 
@@ -210,12 +233,13 @@ def print_comparison(found: MethodComparison) -> None:
     """Print scores, differences and a forest of intervals as text."""
     beside = "" if found.baseline is None else f" against {found.baseline}"
     by = "" if found.judge is None else f", judged by {found.judge}"
+    of = MEASURES[found.benchmark].of
     say(visible(f"{MEASURES[found.benchmark].title}{beside}{by}"))
     table(
         [
             "method",
             ">runs",
-            ">questions",
+            f">{of}",
             f">score ({found.unit})",
             ">95% interval",
             ">lowest run",
@@ -240,7 +264,7 @@ def print_comparison(found: MethodComparison) -> None:
             "difference",
             ">mean",
             ">95% interval",
-            ">questions",
+            f">{of}",
             ">differing",
             ">p",
             ">p (Holm)",
@@ -259,7 +283,7 @@ def print_comparison(found: MethodComparison) -> None:
             ]
             for one in found.differences
         ],
-        title="Differences, paired over questions"
+        title=f"Differences, paired over {of}"
         + (f" (Holm: corrected for {many} comparisons)" if many > 1 else ""),
         optional=["differing", "p"] if many > 1 else ["differing"],
     )

@@ -17,6 +17,7 @@ from crowdselect.ask.conversations import Conversation
 from crowdselect.errors import InputError
 from crowdselect.evaluate.protocols import Protocol
 from crowdselect.malformed import Malformed
+from crowdselect.terminal import counted
 from crowdselect.textfile import NESTED, read_text
 from crowdselect.writing import new_file
 
@@ -338,10 +339,12 @@ def read_answers(
         for turn in range(len(turns.get(question.id, ())), len(question.turns))
     }
     others = len(turns.keys() - {question.id for question in questions})
-    notes = [f"{path}: {others} answers to questions that are not asked here"] if others else []
+    notes = [f"{path}: {counted(others, 'answer')} to questions that are not asked here"] if others else []
     count = sum(failed.values())
     notes += (
-        [f"{path}: {count} answers of {model} are errors such as $ERROR$, and are missing"] if count else []
+        [f"{path}: missing: {counted(count, 'answer')} of {model} with an error such as $ERROR$"]
+        if count
+        else []
     )
     return ModelAnswers(model, turns, tokens, missing, lines, notes)
 

@@ -1,52 +1,69 @@
 """One run of `evaluate harness`: lm-evaluation-harness in a process of its own, its samples kept and scored by document."""
 
-import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from crowdselect import __version__
 from crowdselect._optional import check_optional
 from crowdselect.ask.endpoints import Endpoint, key, load_endpoints
 from crowdselect.errors import CrowdselectError, InputError, OptionError
-from crowdselect.evaluate.measured import Measured, local_model, read_measured
-from crowdselect.evaluate.measures import HARNESS
-from crowdselect.evaluate.outcome import scored
-from crowdselect.evaluate.scores import LEVEL, ROUNDS, Cells
+from crowdselect.evaluate.documents import read_documents
+from crowdselect.evaluate.measured import local_model
+from crowdselect.evaluate.result import Measured, measured, model_name, read_measured, write_measured
 from crowdselect.evaluate.setup import is_named
-from crowdselect.pool.files import fingerprint
-from crowdselect.pool.lmeval import Log, logs_in, rows_in
-from crowdselect.pool.rowfiles import Broken, rows_of
+from crowdselect.modelfolders import is_here
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
 from crowdselect.train.settings import TrainSettings
-from crowdselect.writing import TOOL, check_output, new_folder, write_manifest
+from crowdselect.writing import check_output, new_folder
 
 EXTRA = "harness"
-_SAMPLES, _RESULT = "samples", "result.json"
-_TYPES = """
+_SAMPLES = "samples"
+_LOOK = """
 import json, sys
-from lm_eval.tasks import TaskManager, get_task_dict
+import datasets
+from lm_eval.evaluator_utils import get_sample_size
+from lm_eval.tasks import TaskManager
 
-def types(found):
-    for name, task in found.items():
-        if isinstance(task, dict):
-            yield from types(task)
-        else:
-            yield str(name), task.OUTPUT_TYPE
+names, folder, settings = json.loads(sys.argv[1])
+load, absent = datasets.load_dataset, []
 
-names, folder = json.loads(sys.argv[1])
-print(json.dumps(dict(types(get_task_dict(names, TaskManager(include_path=folder))))))
+def recorded(path, *args, **options):
+    try:
+        return load(path, *args, **options)
+    except (ConnectionError, FileNotFoundError, ValueError) as error:
+        if isinstance(error, ConnectionError) or not options.get("data_files"):
+            absent.append(path)
+        raise
+
+datasets.load_dataset = recorded
+manager = TaskManager(include_path=folder)
+found = []
+for name in [one for name in names for one in manager.match_tasks([name]) or [name]]:
+    absent.clear()
+    try:
+        tasks = manager.load([name])["tasks"]
+    except Exception:
+        if not absent:
+            raise
+        found.append({"task": name, "data": absent[0], "asks": None, "documents": None, "requests": None})
+        continue
+    for own, task in tasks.items():
+        limit = get_sample_size(task, settings.get("limit"))
+        task.build_all_requests(limit=limit, samples=(settings.get("samples") or {}).get(own))
+        asked = task.instances
+        documents, requests = len({one.doc_id for one in asked}), sum(one.repeats for one in asked)
+        found.append(
+            {"task": own, "data": None, "asks": task.OUTPUT_TYPE, "documents": documents, "requests": requests}
+        )
+print(json.dumps(found))
 """
+"""What the tasks are, in the harness's own words; a task whose data is not here names it instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +73,7 @@ class HarnessOptions:
     Attributes:
         student: The model: a folder with a model or adapters, a name on the Hub, or `crowd.toml#NAME`.
         tasks: Names of the harness's tasks or groups.
-        output: The folder of the result.
+        output: The folder of the result; None is enough for a plan.
         include_path: A folder with tasks of one's own.
         chat: Write prompts with the model's chat template; an endpoint does so by itself.
         name: What the model is called in the result; None = its own name.
@@ -67,7 +84,7 @@ class HarnessOptions:
 
     student: str
     tasks: tuple[str, ...]
-    output: str
+    output: str | None = None
     include_path: str | None = None
     chat: bool = False
     name: str | None = None
@@ -94,6 +111,75 @@ class HarnessOptions:
 _OURS = {"model", "model_args", "tasks", "include_path", "output_path", "log_samples", "apply_chat_template"}
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """One task that would be run.
+
+    Attributes:
+        task: Its name; of a group that cannot be looked into, the group's.
+        data: The data set that is downloaded first; None = it is here.
+        asks: `generate_until`: it asks a model to write; else it compares likelihoods. None = not known.
+        documents: Number of documents; None = not known before the data is here.
+        requests: Number of texts that the model reads or answers; None likewise.
+    """
+
+    task: str
+    data: str | None
+    asks: str | None
+    documents: int | None
+    requests: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessPlan:
+    """What would be run, and the models and data sets that are downloaded first."""
+
+    model: str
+    tasks: tuple[PlannedTask, ...]
+    downloads: tuple[str, ...]
+
+
+def plan_harness(options: HarnessOptions) -> HarnessPlan:
+    """Look at the tasks without a model; nothing is downloaded.
+
+    Raises:
+        InputError: The model cannot be used.
+        OptionError: A task compares likelihoods, which an endpoint does not give.
+        CrowdselectError: The harness refuses a task; the message is its own.
+        MissingExtraError: The extra `harness` is not installed.
+    """
+    endpoint, model = _model(options)
+    tasks = _look(options, endpoint, offline=True)
+    weights = None if endpoint is not None else _of_model(model)["model_args"]["pretrained"]
+    absent = [] if weights is None or is_here(weights) else [weights]
+    absent += [task.data for task in tasks if task.data is not None]
+    return HarnessPlan(options.name or model_name(options.student), tasks, tuple(dict.fromkeys(absent)))
+
+
+def _look(options: HarnessOptions, endpoint: Endpoint | None, *, offline: bool) -> tuple[PlannedTask, ...]:
+    """Ask the harness what the tasks are, and refuse those that an endpoint cannot do."""
+    asked = json.dumps([list(options.tasks), options.include_path, options.settings()])
+    switches = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1") if offline else {}
+    ran = subprocess.run(  # noqa: S603  (our own command; no shell)
+        [sys.executable, "-c", _LOOK, asked],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **switches},
+        check=False,
+    )
+    if ran.returncode:
+        raise CrowdselectError(f"lm-evaluation-harness: {_cause(ran.stderr)}")
+    tasks = tuple(PlannedTask(**one) for one in json.loads(ran.stdout.strip().splitlines()[-1]))
+    compared = sorted(one.task for one in tasks if one.asks not in {"generate_until", None})
+    if endpoint is not None and compared:
+        verb = "compares" if len(compared) == 1 else "compare"
+        raise OptionError(
+            f"`tasks`: {', '.join(compared)} {verb} likelihoods, and an endpoint says nothing of how likely a text is; "
+            "leave out what does, or name a model on this machine"
+        )
+    return tasks
+
+
 def run_harness(options: HarnessOptions, *, stages: Stages | None = None) -> Measured:
     """Run tasks of lm-evaluation-harness and write the result.
 
@@ -112,9 +198,9 @@ def run_harness(options: HarnessOptions, *, stages: Stages | None = None) -> Mea
         MissingExtraError: The extra `harness` is not installed.
     """
     stages = stages or Stages()
-    check_optional("lm_eval", extra=EXTRA)
-    endpoint = _endpoint(options.student)
-    model = options.student if endpoint is not None else local_model(options.student)
+    if options.output is None:
+        raise OptionError("say where to write with `output`, or add `dry_run=True`")
+    endpoint, model = _model(options)
     inputs = {
         "student": model if endpoint is None and Path(model).is_dir() else None,
         "include_path": options.include_path,
@@ -132,13 +218,22 @@ def run_harness(options: HarnessOptions, *, stages: Stages | None = None) -> Mea
     folder = check_output(options.output, inputs=files, overwrite=options.overwrite, folder=True)
     if endpoint is not None:
         with stages("looking at the tasks"):
-            _check_types(options)
+            _look(options, endpoint, offline=False)
     with new_folder(folder, overwrite=options.overwrite) as partial:
         with stages("running the harness"):
             _run(options, endpoint, model, partial)
-        result, conditions = _result(options, partial / _SAMPLES)
-        _write(partial, result, made=made, conditions=conditions)
+        result = _result(options, partial / _SAMPLES)
+        write_measured(partial, result, made=made, conditions={})
     return Measured(folder, result)
+
+
+def _model(options: HarnessOptions) -> tuple[Endpoint | None, str]:
+    """Find the endpoint, or the model on this machine, before anything is loaded."""
+    check_optional("lm_eval", extra=EXTRA)
+    if options.include_path is not None and not Path(options.include_path).is_dir():
+        raise InputError(f"{options.include_path}: no such folder; wanted one with tasks (.yaml)")
+    endpoint = _endpoint(options.student)
+    return endpoint, options.student if endpoint is not None else local_model(options.student)
 
 
 def _endpoint(text: str) -> Endpoint | None:
@@ -148,26 +243,6 @@ def _endpoint(text: str) -> Endpoint | None:
     file, _, name = text.rpartition("#")
     found = next((one for one in load_endpoints(file).answering if one.name == name), None)
     return None if found is None or found.local is not None else found
-
-
-def _check_types(options: HarnessOptions) -> None:
-    """Refuse tasks that an endpoint cannot do, before anything is sent."""
-    asked = json.dumps([list(options.tasks), options.include_path])
-    types = json.loads(_lines_of([sys.executable, "-c", _TYPES, asked])[-1])
-    compared = sorted(name for name, kind in types.items() if kind != "generate_until")
-    if compared:
-        raise OptionError(
-            f"`tasks`: {', '.join(compared)} compares likelihoods, and an endpoint says nothing of how likely a text is; "
-            "leave it out, or name a model on this machine"
-        )
-
-
-def _lines_of(command: Sequence[str]) -> list[str]:
-    """Run a command of ours that prints; an error of its is in one line."""
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own command; no shell)
-    if ran.returncode:
-        raise CrowdselectError(f"lm-evaluation-harness: {_cause(ran.stderr)}")
-    return ran.stdout.strip().splitlines()
 
 
 def _run(options: HarnessOptions, endpoint: Endpoint | None, model: str, partial: Path) -> None:
@@ -228,87 +303,17 @@ def _of_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     return {"model": "local-chat-completions", "model_args": arguments}
 
 
-def _result(options: HarnessOptions, samples: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Score every document by its first metric, by task; and what results have to share to be compared."""
-    scores: dict[tuple[str, str], float | None] = {}
-    for log in logs_in(samples):
-        scores |= _scores(log)
-    if not scores:
+def _result(options: HarnessOptions, samples: Path) -> dict[str, Any]:
+    """Score every document by its task's first metric."""
+    found = read_documents(samples)
+    if found is None:
         raise InputError(f"{options.output}: the harness logged no document")
-    ids = sorted(scores)
-    values = np.array([np.nan if scores[at] is None else scores[at] for at in ids], dtype=np.float64)
-    missing = np.isnan(values)
-    cells = Cells(
-        tuple(id_ for id_, _ in ids),
-        tuple(task for _, task in ids),
-        np.where(missing, 0.0, values)[:, None],
-        (~missing).astype(np.float64)[:, None],
+    result = measured(
+        "harness",
+        options.name or model_name(options.student),
+        found.cells,
+        parts=found.parts,
+        reasons=found.reasons,
+        seed=options.seed,
     )
-    reasons = {"its first metric is of all documents together": int(missing.sum())} if missing.any() else {}
-    facts = json.loads(next(samples.glob("results_*.json")).read_text(encoding="utf-8"))
-    documents = json.dumps(facts.get("task_hashes") or {}, sort_keys=True)
-    result = {
-        "benchmark": "harness",
-        "model": options.name or options.student.rpartition("#")[2].rstrip("/").rpartition("/")[2],
-        "judge": None,
-        "baseline": None,
-        **scored(cells, HARNESS.scale, options.seed),
-        "unit": HARNESS.unit,
-        "resampling": {"of": "documents", "rounds": ROUNDS, "level": LEVEL, "seed": options.seed},
-        "categories": {
-            task: scored(
-                cells.only(np.array([own == task for own in cells.categories])), HARNESS.scale, options.seed
-            )
-            for task in sorted(set(cells.categories))
-        },
-        "rows": {"wanted": len(ids), "missing": int(missing.sum()), "reasons": reasons, "cut": 0},
-        "notes": [],
-        "questions": [
-            {"id": id_, "category": task, "sums": sums, "weights": weights}
-            for id_, task, sums, weights in zip(
-                cells.ids, cells.categories, cells.sums.tolist(), cells.weights.tolist(), strict=True
-            )
-        ],
-    }
-    return result, {
-        "documents": hashlib.sha256(documents.encode()).hexdigest(),
-        "settings": " ".join(sorted(options.set)),
-    }
-
-
-def _scores(log: Log) -> dict[tuple[str, str], float | None]:
-    """Give each document's first metric, by (id, task); a task with several filters counts as several."""
-    filters = list(
-        dict.fromkeys(row.get("filter") for _, row in rows_of(log.file, "json") if isinstance(row, dict))
-    )
-    found: dict[tuple[str, str], float | None] = {}
-    for chosen in filters:
-        task = log.task if len(filters) == 1 else f"{log.task} ({chosen})"
-        for _, row in rows_in(log, chosen=chosen, path=str(log.file)):
-            if not isinstance(row, Broken) and row["sample"] == 0:
-                number = row["id"].rpartition(":")[2]
-                found[f"{task}:{number}", task] = row["score"]
-    return found
-
-
-def _write(
-    partial: Path, result: Mapping[str, Any], *, made: Mapping[str, Any], conditions: Mapping[str, Any]
-) -> None:
-    text = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-    (partial / _RESULT).write_text(text, encoding="utf-8")
-    write_manifest(
-        partial,
-        {
-            "tool": TOOL,
-            "kind": "evaluation",
-            "version": __version__,
-            "python": platform.python_version(),
-            **{name: result[name] for name in ("benchmark", "model", "judge", "baseline")},
-            "prompts": None,
-            "inputs": {},
-            "conditions": conditions,
-            "missing": result["rows"]["missing"],
-            "made": made,
-            "fingerprint": fingerprint([partial / _RESULT]),
-        },
-    )
+    return {**result, "tasks": found.tasks_as_dict()}

@@ -17,6 +17,7 @@ from crowdselect.seeding import seeded_hash
 from crowdselect.selection.folder import load_selection
 from crowdselect.selection.look import look_at
 from crowdselect.selection.options import Options
+from crowdselect.terminal import counted
 from crowdselect.train.rows import read_rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
@@ -116,7 +117,7 @@ def rows_of_pool(
     bands = _bands(known.metrics["difficulty"], np.array([reason is None for reason in reasons]))
     trained_on = _ids_of(chosen, set(ids.tolist()))
     reasons = [
-        "were chosen" if reason is None and id_ in trained_on else reason
+        "chosen" if reason is None and id_ in trained_on else reason
         for id_, reason in zip(ids, reasons, strict=True)
     ]
     rows = np.flatnonzero([reason is None for reason in reasons])
@@ -127,7 +128,7 @@ def rows_of_pool(
         raise InputError(f"{pool.path}: no instruction to measure on is left: {_counted(reasons)}")
     notes = [*known.pool_notes, *([_counted(reasons)] if any(reasons) else [])]
     if sample is not None and len(rows) < sample:
-        notes.append(f"`sample` is {sample:,}, and only {len(rows):,} instructions are left")
+        notes.append(f"`sample` is {sample:,}, but only {counted(len(rows), 'instruction')} can be taken")
     return HeldOut(tuple(_read(pool, ids, bands, rows, known.answers, pairs=pairs)), tuple(notes))
 
 
@@ -140,15 +141,15 @@ def _reasons(
     for at, column in enumerate(answers.chosen.tolist()):
         reason = None
         if barred[at]:
-            reason = "have no text, or are no plain text"
+            reason = "without text, or not of plain text"
         elif column < 0:
-            reason = "have no finished answer with a reward"
+            reason = "without a finished answer with a reward"
         elif pairs and (answers.rejected is None or answers.rejected[at] < 0):
-            reason = "have no second answer to compare"
+            reason = "without a second answer to compare"
         elif pairs and not margin[at] > 0:
-            reason = "have answers with equal rewards alone"
+            reason = "with equal rewards alone"
         elif pairs and margin[at] < min_margin:
-            reason = "have rewards nearer than `min_margin`"
+            reason = "with rewards nearer than `min_margin`"
         reasons.append(reason)
     return reasons
 

@@ -1,8 +1,6 @@
 """One run of `evaluate loss` or `evaluate prefers`: rows, a model's losses on them, the folder of the result."""
 
 import hashlib
-import json
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,30 +9,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crowdselect import __version__
 from crowdselect._optional import check_optional
 from crowdselect.ask.endpoints import load_endpoints
-from crowdselect.errors import InputError, OptionError
+from crowdselect.errors import OptionError
 from crowdselect.evaluate.files import dumped, write_lines
 from crowdselect.evaluate.held_out import BANDS, HeldOut, Row, rows_of_file, rows_of_pool
-from crowdselect.evaluate.likelihood import LanguageModel, Likelihood
-from crowdselect.evaluate.measures import MEASURES
-from crowdselect.evaluate.outcome import scored
-from crowdselect.evaluate.scores import LEVEL, ROUNDS, Cells
+from crowdselect.evaluate.result import Measured, measured, model_name, read_measured, write_measured
+from crowdselect.evaluate.scores import Cells
 from crowdselect.evaluate.setup import is_named
+from crowdselect.methods.likelihood import LanguageModel, Likelihood
 from crowdselect.modelfolders import check_model_folder
-from crowdselect.pool.files import fingerprint
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
-from crowdselect.writing import TOOL, check_output, new_folder, read_manifest, write_manifest
+from crowdselect.terminal import counted
+from crowdselect.writing import check_output, new_folder
 
 Kind = Literal["loss", "prefers"]
 
 _NEAR = 1e-6  # losses nearer than this are equal but for rounding
-_REASONS = 20  # most reasons listed
-_RESULT, _ROWS = "result.json", "rows.jsonl"
+_ROWS = "rows.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +92,6 @@ class MeasureOptions:
             raise OptionError(f"`{given[0]}` is of a pool: name it with `pool`, or leave this out")
         if self.seed < 0:
             raise OptionError(f"`seed` is {self.seed}; wanted at least 0")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What came out: the content of result.json, and whether it was there already."""
-
-    folder: Path
-    result: dict[str, Any]
-    was_there: bool = False
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every row has a number."""
-        return not self.result["rows"]["missing"]
 
 
 def held_out(options: MeasureOptions) -> HeldOut:
@@ -176,14 +157,9 @@ def measure(options: MeasureOptions, *, stages: Stages | None = None) -> Measure
         "tokenizer": hashlib.sha256(loaded.tokenizer.encode("utf-8", "surrogatepass")).hexdigest(),
         "max_length": options.max_length,
     }
-    _write(
-        folder,
-        result,
-        _lines(rows, likelihoods),
-        made=made,
-        conditions=conditions,
-        overwrite=options.overwrite,
-    )
+    with new_folder(folder, overwrite=options.overwrite) as partial:
+        write_lines(partial / _ROWS, _lines(rows, likelihoods))
+        write_measured(partial, result, made=made, conditions=conditions)
     return Measured(folder, result)
 
 
@@ -293,44 +269,28 @@ def _share(better: Likelihood, worse: Likelihood) -> float | None:
 
 
 def _result(options: MeasureOptions, rows: HeldOut, likelihoods: Sequence[Likelihood]) -> dict[str, Any]:
-    measure = MEASURES[options.benchmark]
     cells = _cells(options, rows.rows, likelihoods)
     reasons = Counter(filter(None, (_reason(some) for some in _per_row(rows, likelihoods))))
     cut = sum(one.is_cut for one in likelihoods)
     notes = [*rows.notes]
     if cut:
-        notes.append(f"{cut:,} of {len(likelihoods):,} answers were cut at {options.max_length:,} tokens")
-    named = [band for band in (*BANDS, "") if band in cells.categories]
-    return {
-        "benchmark": options.benchmark,
-        "model": options.name or Path(options.student).name,
-        "judge": None,
-        "baseline": None,
-        **scored(cells, measure.scale, options.seed),
-        "unit": measure.unit,
-        "resampling": {"of": "instructions", "rounds": ROUNDS, "level": LEVEL, "seed": options.seed},
-        "categories": {
-            name: scored(
-                cells.only(np.array([category == name for category in cells.categories])),
-                measure.scale,
-                options.seed,
-            )
-            for name in named
+        notes.append(
+            f"cut at {options.max_length:,} tokens: {cut:,} of {counted(len(likelihoods), 'answer')}"
+        )
+    return measured(
+        options.benchmark,
+        options.name or model_name(options.student),
+        cells,
+        parts={
+            band: cells.only(np.array([category == band for category in cells.categories]))
+            for band in (*BANDS, "")
+            if band in cells.categories
         },
-        "rows": {
-            "wanted": len(rows.rows),
-            "missing": reasons.total(),
-            "reasons": dict(reasons.most_common(_REASONS)),
-            "cut": cut,
-        },
-        "notes": notes,
-        "questions": [
-            {"id": id_, "category": category, "sums": sums, "weights": weights}
-            for id_, category, sums, weights in zip(
-                cells.ids, cells.categories, cells.sums.tolist(), cells.weights.tolist(), strict=True
-            )
-        ],
-    }
+        reasons=reasons,
+        seed=options.seed,
+        cut=cut,
+        notes=notes,
+    )
 
 
 def _lines(rows: HeldOut, likelihoods: Sequence[Likelihood]) -> list[str]:
@@ -342,43 +302,3 @@ def _lines(rows: HeldOut, likelihoods: Sequence[Likelihood]) -> list[str]:
         )
         for row, both in zip(rows.rows, _per_row(rows, likelihoods), strict=True)
     ]
-
-
-def _write(
-    folder: Path,
-    result: dict[str, Any],
-    lines: Sequence[str],
-    *,
-    made: dict[str, Any],
-    conditions: dict[str, Any],
-    overwrite: bool,
-) -> None:
-    with new_folder(folder, overwrite=overwrite) as partial:
-        write_lines(partial / _ROWS, lines)
-        text = json.dumps(result, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-        (partial / _RESULT).write_text(text, encoding="utf-8")
-        manifest = {
-            "tool": TOOL,
-            "kind": "evaluation",
-            "version": __version__,
-            "python": platform.python_version(),
-            **{name: result[name] for name in ("benchmark", "model", "judge", "baseline")},
-            "prompts": None,
-            "inputs": {},
-            "conditions": conditions,
-            "missing": result["rows"]["missing"],
-            "made": made,
-            "fingerprint": fingerprint([partial / _RESULT]),
-        }
-        write_manifest(partial, manifest)
-
-
-def read_measured(folder: Path) -> Measured:
-    """Read a finished result.
-
-    Raises:
-        InputError: There is none.
-    """
-    if read_manifest(folder) is None:
-        raise InputError(f"{folder}: holds no finished evaluation")
-    return Measured(folder, json.loads((folder / _RESULT).read_text(encoding="utf-8")), was_there=True)

@@ -16,11 +16,13 @@ class Measure:
     """By which the cells' means are multiplied to give the score."""
     unit: str = ""
     """Of the score."""
+    of: str = "questions"
+    """What is scored one by one, resampled and paired."""
 
 
-LOSS = Measure("Loss", unit="nats per answer token; lower is better")
-PREFERS = Measure("Preferences", scale=100.0, unit="% of instructions")
-HARNESS = Measure("lm-evaluation-harness", unit="first metric of each task")
+LOSS = Measure("Loss", unit="nats per answer token; lower is better", of="instructions")
+PREFERS = Measure("Preferences", scale=100.0, unit="% of instructions", of="instructions")
+HARNESS = Measure("lm-evaluation-harness", unit="first metric of each task", of="documents")
 
 MEASURES: Mapping[str, Measure] = {
     **{

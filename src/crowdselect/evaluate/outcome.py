@@ -7,7 +7,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from crowdselect import __version__
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.ledger import Spent
 from crowdselect.errors import InputError, OptionError
+from crowdselect.evaluate.documents import Task, read_documents
 from crowdselect.evaluate.files import ModelAnswers, Question, write_lines
 from crowdselect.evaluate.judging import GAMES, Judgements
-from crowdselect.evaluate.measures import MEASURES
+from crowdselect.evaluate.measures import HARNESS, MEASURES
+from crowdselect.evaluate.result import RESULT, by_question, scored
 from crowdselect.evaluate.scores import (
     LEVEL,
     PUBLISHED_ROUNDS,
@@ -29,11 +31,9 @@ from crowdselect.evaluate.scores import (
     bradley_terry,
     graded,
     graded_lengths,
-    interval,
     length_bias,
     position_bias,
     published,
-    resampled,
     won,
     won_lengths,
 )
@@ -110,12 +110,7 @@ def result_of(evidence: Evidence) -> dict[str, Any]:
         "notes": [*setup.notes, *evidence.judgements.notes],
     }
     result |= _pairwise_facts(evidence, setup.questions) if options.protocol.pairwise else _turns(cells, seed)
-    result["questions"] = [
-        {"id": id_, "category": category, "sums": sums, "weights": weights}
-        for id_, category, sums, weights in zip(
-            cells.ids, cells.categories, cells.sums.tolist(), cells.weights.tolist(), strict=True
-        )
-    ]
+    result["questions"] = by_question(cells)
     return result
 
 
@@ -139,31 +134,20 @@ def write_result(evidence: Evidence, result: Mapping[str, Any]) -> bool:
         ):
             if part is not None:
                 write_lines(folder / f"{name}.jsonl", part.lines)
-        (folder / "result.json").write_text(text, encoding="utf-8")
-        write_manifest(folder, _manifest(evidence, result, fingerprint([folder / "result.json"])))
+        (folder / RESULT).write_text(text, encoding="utf-8")
+        write_manifest(folder, _manifest(evidence, result, fingerprint([folder / RESULT])))
     return True
 
 
 def _is_written(evidence: Evidence, result: Mapping[str, Any], text: str) -> bool:
     """Return whether the folder already has this result, from the same inputs, with all its files."""
     folder = evidence.setup.options.folder
-    known, file = read_manifest(folder), folder / "result.json"
+    known, file = read_manifest(folder), folder / RESULT
     if known is None or not file.is_file() or file.read_text(encoding="utf-8") != text:
         return False
     manifest = json.loads(json.dumps(_manifest(evidence, result, fingerprint([file]))))
     is_same = all(known.get(name) == value for name, value in manifest.items())
     return is_same and all((folder / name).is_file() for name in known.get("written", ()))
-
-
-def scored(cells: Cells, scale: float, seed: int) -> dict[str, Any]:
-    """Score cells: the mean times `scale`, its 95 % interval over questions, and how many questions count."""
-    score = cells.mean()
-    ends = interval(scale * resampled(cells, seed=seed))
-    return {
-        "score": None if score is None else scale * score,
-        "interval": None if ends is None else list(ends),
-        "questions_scored": int((cells.weights.sum(axis=1) > 0).sum()),
-    }
 
 
 def _turns(cells: Cells, seed: int) -> dict[str, Any]:
@@ -334,6 +318,7 @@ class Loaded:
             and the reference answers, or rows and tokenizer; None = not known.
         unit: Unit of the score.
         cells: The verdicts by question.
+        tasks: Of lm-evaluation-harness: task → how it was asked and scored.
     """
 
     folder: str
@@ -344,6 +329,7 @@ class Loaded:
     conditions: Mapping[str, str | int | None]
     unit: str
     cells: Cells
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,26 +341,36 @@ class MethodRuns:
 
 
 def load_result(folder: str) -> Loaded:
-    """Read a folder of `crowdselect evaluate`.
+    """Read a folder of `crowdselect evaluate`, or one that lm-evaluation-harness wrote elsewhere for one model.
 
     Raises:
-        InputError: There is no result, it is not finished, or it was changed afterwards.
+        InputError: There is no result, it is not finished, or it was changed afterwards; or the harness's folder holds
+            several models, or cannot be read.
 
     Example:
         >>> load_result("no-such-folder")
         Traceback (most recent call last):
         ...
-        crowdselect.errors.InputError: no-such-folder: holds no finished evaluation; wanted a folder of crowdselect evaluate
+        crowdselect.errors.InputError: no-such-folder: holds no finished evaluation; wanted a folder of crowdselect evaluate, or a results folder of lm-evaluation-harness
     """
     place = Path(folder)
     manifest = read_manifest(place)
+    elsewhere = read_documents(place) if manifest is None else None
+    if elsewhere is not None:
+        return Loaded(
+            folder, "harness", elsewhere.model, None, None, {}, HARNESS.unit, elsewhere.cells, elsewhere.tasks
+        )
     if manifest is None or manifest.get("kind") != "evaluation" or manifest.get("benchmark") not in MEASURES:
-        raise InputError(f"{folder}: holds no finished evaluation; wanted a folder of crowdselect evaluate")
-    file = place / "result.json"
+        raise InputError(
+            f"{folder}: holds no finished evaluation; wanted a folder of crowdselect evaluate, or a results folder of "
+            "lm-evaluation-harness"
+        )
+    file = place / RESULT
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         intact = manifest.get("fingerprint") == fingerprint([file])
         cells = _cells(found["questions"])
+        tasks = {name: Task(**task) for name, task in found.get("tasks", {}).items()}
         inputs: dict[str, dict[str, str]] = manifest["inputs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -395,6 +391,7 @@ def load_result(folder: str) -> Loaded:
         },
         found["unit"],
         cells,
+        tasks,
     )
 
 

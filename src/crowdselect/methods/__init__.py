@@ -86,6 +86,12 @@ class Entry:
     """It runs a local model on the rows: a dry run is useful, and workers of a cluster share its `parts` and `device`."""
     source: str = ""
     """The paper that it comes from."""
+    purpose: str = ""
+    """What it is for, in a few words; like the next two for docs/methods.md."""
+    assumes: str = ""
+    """What has to be true for it to help."""
+    cost: str = ""
+    """What has to be run for 100,000 rows, beside the pool's answers and their rewards."""
     evidence: str = "it has not been tried in the proving ground (docs/evidence.md)"
     """What the proving ground found about it without a student, in one line, with the place to read more."""
 
@@ -154,6 +160,9 @@ METHODS: dict[str, Entry] = {
     "crowd": Entry(
         make=_crowd,
         help="Weighted ranks of the crowd's metrics, over clusters.",
+        purpose="the paper's choice, to reproduce it",
+        assumes="what sets the crowd's models apart is worth learning; `stability` needs families of known sizes",
+        cost="nothing",
         source="CrowdSelect, Li et al. 2025, arXiv 2503.01836",
         evidence="in the proving ground the paper's weights were better than a random choice in none of six worlds and worse in three; name "
         "your student, and its way is better (docs/evidence.md)",
@@ -161,6 +170,9 @@ METHODS: dict[str, Entry] = {
     "random": Entry(
         make="random_choice:random_choice",
         help="Random rows; with clusters, as many from each.",
+        purpose="what every other choice is compared with",
+        assumes="nothing",
+        cost="nothing; it needs no rewards",
         drawn=True,
         control=True,
         evidence="in the proving ground no method without a student was better in all four worlds (docs/evidence.md)",
@@ -168,6 +180,9 @@ METHODS: dict[str, Entry] = {
     "teachable": Entry(
         make="teachable:teachable",
         help="What a student misses and models like it manage.",
+        purpose="a student that is named",
+        assumes="rewards tell good answers from others, and models that do as the student does predict it",
+        cost="100,000 answers of the student, and their rewards",
         argument=Argument(
             fills=("form",),
             form="plain",
@@ -182,6 +197,9 @@ METHODS: dict[str, Entry] = {
     "easy": Entry(
         make="easy:easy",
         help="What most of the crowd manages, for a weak student.",
+        purpose="a weak student that is not named",
+        assumes="rewards tell good answers from others",
+        cost="nothing",
         drawn=True,
         evidence="in the proving ground it was better than a random choice in two of six worlds and worse in none, for a small student "
         "(docs/evidence.md)",
@@ -189,6 +207,9 @@ METHODS: dict[str, Entry] = {
     "length": Entry(
         make="length:by_length",
         help="The longest or shortest instructions or answers.",
+        purpose="a simple choice to compare with",
+        assumes="longer rows teach more",
+        cost="nothing; tokens need a tokenizer",
         argument=Argument(
             fills=("of",),
             form="instruction|answer",
@@ -216,6 +237,9 @@ METHODS: dict[str, Entry] = {
     "reward": Entry(
         make="reward:by_reward",
         help="The highest or lowest reward of the best answer.",
+        purpose="the best answers there are",
+        assumes="the reward is right, and has no liking for length or a model",
+        cost="nothing",
         argument=Argument(
             fills=("direction",),
             form="up|down",
@@ -225,9 +249,25 @@ METHODS: dict[str, Entry] = {
         evidence="in the proving ground the highest rewards were better than a random choice in three of six worlds, and worse with a "
         "biased reward (docs/evidence.md)",
     ),
+    "rds": Entry(
+        make="rds:rds",
+        help="Rows nearest to a few examples of what the student should do.",
+        purpose="a target that you can show examples of",
+        assumes="the examples are what the student will do, and rows with near vectors teach it",
+        cost="100,000 vectors: `lsa`, or a pass of the embedder; with `hidden:MODEL` over instruction and answer",
+        argument=Argument(
+            fills=("examples",),
+            form="FILE",
+            help="The examples: a training file, a pool, or instructions.",
+        ),
+        source="RDS+, Ivison et al. 2025, arXiv 2503.01807",
+    ),
     "tags": Entry(
         make="tags:by_tags",
         help="Many tags first, each row adding one (InsTag).",
+        purpose="many topics and skills",
+        assumes="tags are right, and more tags mean more to learn",
+        cost="100,000 rows tagged by a model",
         argument=Argument(
             fills=("column",), form="COLUMN", help="Tags: a list, or text separated by commas."
         ),
@@ -236,12 +276,18 @@ METHODS: dict[str, Entry] = {
     "column": Entry(
         make="column:by_column",
         help="The highest numbers of a column; with a judge's scores, AlpaGasus.",
+        purpose="any number of yours, such as a judge's mark",
+        assumes="the number measures what should be learnt",
+        cost="100,000 rows judged, or whatever the column costs",
         argument=Argument(fills=("column",), form="COLUMN", help="A reward column, or one number per row."),
         source="AlpaGasus, Chen et al. 2023, arXiv 2307.08701",
     ),
     "ifd": Entry(
         make="ifd:by_ifd",
         help="Instruction-following difficulty under a language model.",
+        purpose="answers that do not follow from the instruction",
+        assumes="a language model's loss says how hard a row is to learn",
+        cost="200,000 sequences through the model: every answer with its instruction and alone",
         argument=Argument(
             fills=("model",), form="MODEL", help="A causal language model: a folder, or a name on the Hub."
         ),
@@ -262,6 +308,9 @@ METHODS: dict[str, Entry] = {
     "deita": Entry(
         make="deita:deita",
         help="Complexity x quality, without near-duplicates.",
+        purpose="hard and good rows, none twice",
+        assumes="two grades are right, and near rows add nothing",
+        cost="200,000 grades; vectors of about twice as many rows as are chosen",
         argument=Argument(
             fills=("complexity", "quality"),
             form="COMPLEXITY,QUALITY",
@@ -274,6 +323,9 @@ METHODS: dict[str, Entry] = {
     "facility-location": Entry(
         make="facility_location:facility_location",
         help="Rows that represent all others best.",
+        purpose="rows that stand for the whole pool",
+        assumes="rows with near vectors teach the same",
+        cost="100,000 vectors, all in memory",
         settings=(
             Setting(
                 name="neighbours",
@@ -347,6 +399,10 @@ def _filled(name: str, wanted: Argument | None, argument: str | None) -> dict[st
     if not argument:
         raise OptionError(f"`method={name}` needs {wanted.form} ({wanted.help}); {hint}")
     # A column's name may hold a comma where only one is wanted.
+    choices = wanted.form.split("|") if wanted.form.islower() else [argument]
+    if argument not in choices:
+        allowed = [*([] if wanted.required else [name]), *(f"{name}:{choice}" for choice in choices)]
+        raise OptionError(f"`method={name}:{argument}` is unknown; choose one of: {', '.join(allowed)}")
     values = argument.split(",") if len(wanted.fills) > 1 else [argument]
     if len(values) != len(wanted.fills) or not all(values):
         raise OptionError(f"`method={name}:{argument}`: wanted {wanted.form} ({wanted.help}); {hint}")

@@ -1,5 +1,6 @@
 """A causal language model on this machine: how well it predicts tokens. What methods and evaluations share."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import quiet_hub
+from crowdselect.modelfolders import no_bars_in_a_pipe, quiet_hub
 from crowdselect.pool.files import fingerprint
 from crowdselect.types import FloatArray
 
@@ -107,7 +108,7 @@ def identity_of(model: str) -> str:
     if path.is_dir():
         return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
     try:
-        with quiet_hub():
+        with quiet_hub(model):
             config = optional("transformers", extra="reward").AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise _not_loaded(model, error) from error
@@ -125,9 +126,11 @@ def _loaded(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: 
     transformers = optional("transformers", extra="reward")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            model, use_safetensors=True, dtype=torch.float32 if where == "cpu" else "auto"
-        )
+        tokenizer.model_max_length = sys.maxsize  # or it warns of what is cut here
+        with no_bars_in_a_pipe():
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                model, use_safetensors=True, dtype=torch.float32 if where == "cpu" else "auto"
+            )
         network.to(where)
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_loaded(model, error) from error

@@ -63,7 +63,7 @@ def facility_location(*, neighbours: int = 50, weight_by: str | None = None) -> 
         if grouping.vectors is None:
             raise OptionError("facility location needs vectors; choose an embedder")
         rows = seen.rows
-        vectors, labels, keys = grouping.vectors[rows], grouping.labels[rows], seen.keys[rows]
+        vectors, labels, keys = grouping.vectors[rows], grouping.cells[rows], seen.keys[rows]
         graph = near_graph(vectors, labels=parts(vectors, labels=labels, keys=keys), neighbours=neighbours)
         recalled = recall(graph, vectors, keys=keys, neighbours=neighbours)
         out = np.zeros(len(seen.eligible))

@@ -3,26 +3,21 @@
 Li et al. 2023, "From Quantity to Quality" (arXiv 2308.12032; the IFD score of Cherry_LLM).
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crowdselect._optional import check_optional
-from crowdselect.cache import KEY, Keys, Parts, folder, joined, read_part
-from crowdselect.methods.causal import CausalModel, Piece, check_tokens, identity_of, placed
+from crowdselect.cache import folder
+from crowdselect.methods.causal import CausalModel, Piece
+from crowdselect.methods.kept import Kept, Score
 from crowdselect.modelfolders import check_model_folder, is_here
 from crowdselect.progress import Progress
 from crowdselect.selection.methods import Method, Scored, Seen
-from crowdselect.selection.reading import Answered
+from crowdselect.selection.reading import BATCH, Answered
 from crowdselect.types import FloatArray
-
-BATCH = 256
-"""Rows computed at a time and stored as a part: the most that a crash loses."""
 
 _PLAIN = "{instruction}\n\n"  # for a model without a chat template
 
@@ -84,80 +79,13 @@ def by_ifd(
     )
 
 
-class KeptRatios:
-    """Callable that returns the ratios of `IfdModel.ratios` and caches each batch as a part; runs here or in an actor.
+class KeptRatios(Kept):
+    """Callable that returns the ratios of `IfdModel.ratios`, cached: see `Kept`."""
 
-    The model is loaded for the first batch that is not entirely cached.
+    column = "ratio"
 
-    Args:
-        folder_of_parts: The folder of the parts; None = no cache.
-        model: As for `by_ifd`, like the next two.
-        max_length: As for `by_ifd`.
-        batch_tokens: As for `by_ifd`.
-        device: As for `by_ifd`; "auto" = the GPU of the computing process, or its CPU.
-
-    Raises:
-        InputError: There is no such model.
-        OptionError: `max_length` or `batch_tokens` is below 8.
-    """
-
-    def __init__(
-        self, folder_of_parts: Path | None, *, model: str, max_length: int, batch_tokens: int, device: str
-    ) -> None:
-        check_tokens(max_length=max_length, batch_tokens=batch_tokens)
-        self._parts = None if folder_of_parts is None else Parts(folder_of_parts)
-        self._load = partial(IfdModel, model, max_length=max_length, batch_tokens=batch_tokens, device=device)
-        self._device = device
-        self._identity = f"{identity_of(model)} {max_length}"
-        self._model: IfdModel | None = None
-        self._found: tuple[Keys, FloatArray] | None = None
-
-    def __call__(self, rows: Sequence[Answered]) -> FloatArray:
-        """Compute one ratio per row, NaN where it is undefined."""
-        keys = [self._key(row) for row in rows]
-        known, ratios = self._known()
-        positions = known.find(keys)
-        found = dict(zip(keys, ratios[positions].tolist(), strict=True)) if len(ratios) else {}
-        missing = {
-            key: row for key, row, place in zip(keys, rows, positions.tolist(), strict=True) if place < 0
-        }
-        if missing:
-            found |= zip(missing, self._computed(missing).tolist(), strict=True)
-        return np.array([found[key] for key in keys])
-
-    def are_known(self, rows: Sequence[Answered]) -> FloatArray:
-        """Tell for each row whether its ratio is in the cache: 1 or 0. The model is not loaded."""
-        return np.asarray(self._known()[0].find([self._key(row) for row in rows]) >= 0, dtype=np.float64)
-
-    def _computed(self, missing: dict[bytes, Answered]) -> FloatArray:
-        """Compute some ratios, unless their part exists: the batch may have been started before."""
-        import pyarrow as pa
-
-        keys = list(missing)
-        name = "" if self._parts is None else self._parts.name(keys)
-        if self._parts is not None and self._parts.has(name):
-            return np.asarray(read_part(self._parts.folder / name, "ratio")["ratio"])
-        if self._model is None:
-            self._model = self._load()
-        ratios = self._model.ratios(list(missing.values()))
-        if self._parts is not None:
-            self._parts.write(name, {KEY: pa.array(keys, pa.binary()), "ratio": pa.array(ratios)})
-        return ratios
-
-    def _known(self) -> tuple[Keys, FloatArray]:
-        if self._found is None:
-            table = None if self._parts is None else self._parts.read(KEY, "ratio")
-            keys = b"" if table is None else joined(table[KEY])
-            self._found = Keys.of(keys), np.empty(0) if table is None else np.asarray(table["ratio"])
-        return self._found
-
-    def _key(self, row: Answered) -> bytes:
-        text = json.dumps([self._settings, list(row.prompt), row.answer])
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-    @cached_property
-    def _settings(self) -> str:
-        return f"{self._identity} {placed(self._device).partition(':')[0]}"
+    def _load(self) -> Score:
+        return IfdModel(self._name, **self._limits).ratios
 
 
 class IfdModel(CausalModel):

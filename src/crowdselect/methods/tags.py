@@ -35,9 +35,9 @@ def by_tags(*, column: str) -> Method:
         return Scored(counts, {"no tags": counts == 0})
 
     def arrange(seen: Seen, counts: FloatArray, grouping: Grouping) -> Scored:
-        out = counts.copy()
+        out, cells = counts.copy(), grouping.cells
         for label, depth in depths(seen, grouping).items():
-            rows = np.flatnonzero(first_of_groups(seen) & (grouping.labels == label))
+            rows = np.flatnonzero(first_of_groups(seen) & (cells == label))
             order = rows[np.lexsort((seen.keys[rows], -counts[rows]))]
             row_rounds = rounds([tags_of_rows[row] for row in order], depth=depth)
             out[order] -= row_rounds * (counts[rows].max(initial=0.0) + 1)

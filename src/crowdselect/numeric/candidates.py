@@ -16,6 +16,7 @@ from crowdselect.seeding import UInt64Array, mixed_hash
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 _NONE = -1
+_NOISE = 1e-9  # relative: what rounding may add to a mean or a share
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +191,39 @@ class Candidates:
             Answers by instruction, the best first; the first of each is the one that `taken` chooses.
         """
         may = ~np.isnan(self.reward) if model is None else self.model == model
-        order = self._best_first(may)
-        if self.text is not None:
-            place = np.empty(len(self.row), dtype=np.int64)
-            place[order] = np.arange(len(order))
-            alike = order[np.lexsort((place[order], self.text[order], self.row[order]))]
-            first = _begins(self.row[alike])
-            first[1:] |= self.text[alike][1:] != self.text[alike][:-1]
-            order = order[np.sort(place[alike[first]])]
+        order = self._each_text_once(self._best_first(may))
         return np.asarray(order[_places(self.row[order]) < most])
+
+    def good_enough(self, share: float) -> IntArray:
+        """Order each instruction's good answers, best first, each text once.
+
+        An answer is good enough if it is among the best `share` of the instruction's answers that have a reward (fewer than
+        `share` times their number are better; equal ones stand or fall together), and its reward at least their mean.
+
+        Args:
+            share: Above 0, at most 1.
+
+        Returns:
+            Answers by instruction, the best first; the first of each is the one that "best" takes, which is always among them.
+
+        Example:
+            >>> four = Candidates(1, np.zeros(4, int), np.arange(4), None, np.array([0.1, 0.9, 0.8, 0.2]), np.arange(4, dtype=np.uint64))
+            >>> four.good_enough(1 / 3).tolist(), four.good_enough(0.25).tolist()
+            ([1, 2], [1])
+        """
+        order = self._best_first(~np.isnan(self.reward))
+        if not order.size:
+            return order
+        row, reward = self.row[order], self.reward[order]
+        starts = np.flatnonzero(_begins(row))
+        counts = np.diff(starts, append=len(row))
+        worse = _begins(row)
+        worse[1:] |= reward[1:] != reward[:-1]
+        better = _places(row)[np.maximum.accumulate(np.where(worse, np.arange(len(row)), 0))]
+        mean = np.add.reduceat(reward, starts) / counts
+        noise = _NOISE * np.maximum.reduceat(np.abs(reward), starts)
+        among = better < np.repeat(share * counts, counts) - _NOISE
+        return self._each_text_once(order[among & (reward >= np.repeat(mean - noise, counts))])
 
     def rewards_of(self, answers: IntArray) -> FloatArray:
         """The rewards of some answers; NaN for -1."""
@@ -269,6 +294,17 @@ class Candidates:
             None if self.prompt is None else self.prompt[there],
             None if self.text is None else self.text[there],
         )
+
+    def _each_text_once(self, order: IntArray) -> IntArray:
+        """Leave out of some answers, by instruction, those whose text an earlier one has."""
+        if self.text is None:
+            return order
+        place = np.empty(len(self.row), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        alike = order[np.lexsort((place[order], self.text[order], self.row[order]))]
+        first = _begins(self.row[alike])
+        first[1:] |= self.text[alike][1:] != self.text[alike][:-1]
+        return np.asarray(order[np.sort(place[alike[first]])])
 
     @property
     def _worth(self) -> FloatArray:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import BudgetError
+from crowdselect.numeric.strata import Strata, allotted
 from crowdselect.seeding import UInt64Array
 from crowdselect.types import FloatArray, IntArray
 
@@ -34,7 +35,7 @@ class Choice:
     near_duplicate_of: IntArray
     """Shape (N,): the chosen row of the cluster that this one was too close to; -1 for none."""
     quotas: dict[int, int]
-    """How many rows were taken from each cluster."""
+    """How many rows were taken from each label."""
 
 
 @dataclass(slots=True)
@@ -132,13 +133,15 @@ def choose(
     keys: UInt64Array,
     groups: IntArray,
     budget: int,
+    strata: Strata | None = None,
     vectors: VectorLookup | None = None,
     near_duplicates: float | None = None,
 ) -> Choice:
     """Choose exactly `budget` rows: equally many per cluster, the best-scoring of each.
 
     What a small cluster cannot fill is spread over the others; the last few places go one each to the
-    clusters whose next row scores highest. Of duplicate rows, only the best-scoring can be chosen.
+    clusters whose next row scores highest. Of duplicate rows, only the best-scoring can be chosen. With strata, each gets
+    its places first, see `crowdselect.numeric.strata.allotted`, and gives them to its own clusters in this way.
 
     Args:
         score: Shape (N,), higher = earlier. NaN = not eligible.
@@ -146,6 +149,7 @@ def choose(
         keys: Seeded hash of each id, shape (N,): of equal scores, the smaller key goes first.
         groups: Shape (N,): rows with the same number are duplicates of each other.
         budget: How many rows to choose.
+        strata: Of the rows; each label is in one of them. None = all rows are one.
         vectors: Unit vectors, shape (N, D); needed for `near_duplicates`.
         near_duplicates: Skip a row whose cosine to one already chosen in its cluster is above this.
 
@@ -168,7 +172,7 @@ def choose(
     queues = _queues(
         candidates, labels, vectors if near_duplicates is not None else None, near_duplicates or 0.0
     )
-    quotas = _fill(queues, score, keys, budget=budget)
+    quotas = _fill(queues, score, keys, budget=budget, strata=strata)
     rank = np.zeros(len(score), dtype=np.int64)
     near_of = np.full(len(score), _NONE, dtype=np.int64)
     taken = [queue.kept[:quota] for queue, quota in zip(queues.values(), quotas, strict=True)]
@@ -229,38 +233,89 @@ def water_fill(capacities: Sequence[int], budget: int) -> tuple[int, int]:
     return level, left
 
 
-def _fill(queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, budget: int) -> list[int]:
+def levels(
+    capacities: Sequence[int], owners: Sequence[int], budget: int, weights: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Find up to which level each cluster is filled, in strata that share out the budget.
+
+    Args:
+        capacities: How many rows each cluster has.
+        owners: The stratum of each cluster.
+        budget: At most the sum of `capacities`.
+        weights: Of the strata; see `crowdselect.numeric.strata.allotted`.
+
+    Returns:
+        For each cluster what `water_fill` finds for its stratum.
+
+    Example:
+        >>> levels([1, 9, 9], [0, 0, 1], 8, [3, 1])
+        [(5, 0), (5, 0), (2, 0)]
+    """
+    members: list[list[int]] = [[] for _ in weights]
+    for cluster, owner in enumerate(owners):
+        members[owner].append(cluster)
+    places = allotted(budget, weights, [sum(capacities[cluster] for cluster in own) for own in members])
+    found = [
+        water_fill([capacities[cluster] for cluster in own], count)
+        for own, count in zip(members, places, strict=True)
+    ]
+    return [found[owner] for owner in owners]
+
+
+def owners_of(
+    first: Sequence[int], capacities: Sequence[int], strata: Strata | None
+) -> tuple[list[int], Sequence[int]]:
+    """Return the stratum of each cluster, and the weights of the strata; without strata all clusters are in one.
+
+    Args:
+        first: A row of each cluster.
+        capacities: How many rows each has.
+        strata: Of the rows.
+    """
+    if strata is None:
+        return [0] * len(first), [1]
+    owners = strata.of[np.asarray(first, dtype=np.int64)]
+    sizes = np.bincount(owners, weights=capacities, minlength=len(strata.names)).astype(np.int64)
+    return owners.tolist(), strata.weighing(sizes.tolist())
+
+
+def _fill(
+    queues: dict[int, _Queue], score: FloatArray, keys: UInt64Array, *, budget: int, strata: Strata | None
+) -> list[int]:
     """Compute the quota per cluster; if near-duplicates make a cluster smaller than it looked, start over."""
-    capacities = [len(queue.rows) for queue in queues.values()]
+    in_order = list(queues.values())
+    capacities = [len(queue.rows) for queue in in_order]
+    owners, weights = owners_of([int(queue.rows[0]) for queue in in_order], capacities, strata)
     while True:
         if sum(capacities) < budget:
-            most = sum(queue.reach(len(queue.rows)) for queue in queues.values())
+            most = sum(queue.reach(len(queue.rows)) for queue in in_order)
             raise BudgetError(
                 f"`budget={budget}` cannot be filled: only {most} rows are left without near-duplicates; "
                 "lower `budget` or raise `near_duplicates`"
             )
-        level, left = water_fill(capacities, budget)
-        reached = [
-            queue.reach(min(capacity, level + (left > 0)))
-            for queue, capacity in zip(queues.values(), capacities, strict=True)
+        found = levels(capacities, owners, budget, weights)
+        wanted = [
+            min(capacity, level + (left > 0))
+            for capacity, (level, left) in zip(capacities, found, strict=True)
         ]
-        wanted = [min(capacity, level + (left > 0)) for capacity in capacities]
+        reached = [queue.reach(want) for queue, want in zip(in_order, wanted, strict=True)]
         if reached == wanted:
             break
         capacities = [
-            found if found < want else capacity
-            for found, want, capacity in zip(reached, wanted, capacities, strict=True)
+            have if have < want else capacity
+            for have, want, capacity in zip(reached, wanted, capacities, strict=True)
         ]
-    quotas = [min(capacity, level) for capacity in capacities]
-    with_next = [
-        c
-        for c, (queue, capacity) in enumerate(zip(queues.values(), capacities, strict=True))
-        if capacity > level
-    ]
-    in_order = list(queues.values())
-    following = {c: in_order[c].kept[level] for c in with_next} if left else {}
-    for c in sorted(following, key=lambda c: (-score[following[c]], keys[following[c]], following[c]))[:left]:
-        quotas[c] += 1
+    quotas = [min(capacity, level) for capacity, (level, _) in zip(capacities, found, strict=True)]
+    over = {owner: left for owner, (_, left) in zip(owners, found, strict=True)}
+    following = {
+        c: queue.kept[found[c][0]]
+        for c, queue in enumerate(in_order)
+        if over[owners[c]] and capacities[c] > found[c][0]
+    }
+    for c in sorted(following, key=lambda c: (-score[following[c]], keys[following[c]], following[c])):
+        if over[owners[c]]:
+            over[owners[c]] -= 1
+            quotas[c] += 1
     return quotas
 
 

@@ -16,6 +16,8 @@ from crowdselect.types import BoolArray, FloatArray, IntArray
 
 _NONE = -1
 _BLOCK = 1 << 16  # rows at a time: bounds the (rows, M) table of hashes
+_FITS = re.compile(r"fits:(.*?)(?:,([-+]?\d*\.?\d+))?")
+_BEST_THIRD = 1 / 3
 _TOP = re.compile(r"top([1-9]\d*)-random")
 
 
@@ -62,25 +64,60 @@ class ChosenAnswers:
     was given to messages that other models were not."""
     several: Several | None = None
     """All answers of each instruction, where it may have more than one."""
+    good: Several | None = None
+    """The answers of each instruction that are good enough, of which a model's likelihood takes one; None = it takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """What follows `fits:`: the model whose likelihood takes one of the good answers."""
+
+    model: str
+    """A causal language model: a folder, or a name on the Hub."""
+    share: float
+    """The best share of an instruction's answers counts as good enough."""
+
+
+def fits_of(answer: str) -> Fits | None:
+    """Read "fits:MODEL" or "fits:MODEL,SHARE"; None for another strategy.
+
+    Raises:
+        OptionError: The model is missing, or the share is not above 0 and at most 1.
+
+    Example:
+        >>> fits_of("fits:owner/name,0.5"), fits_of("best")
+        (Fits(model='owner/name', share=0.5), None)
+    """
+    match = _FITS.fullmatch(answer)
+    if match is None:
+        return None
+    model, share = match[1], _BEST_THIRD if match[2] is None else float(match[2])
+    if not model:
+        raise OptionError(f"`answer={answer!r}` names no model; write fits:MODEL, or fits:MODEL,SHARE")
+    if not 0 < share <= 1:
+        raise OptionError(f"`answer={answer!r}`: the share is {match[2]}; wanted above 0 and at most 1")
+    return Fits(model, share)
 
 
 def check_answer(answer: str, *, models: tuple[str, ...]) -> None:
     """Refuse an unknown answer strategy, or a teacher that is not in the pool.
 
     Args:
-        answer: "best", "random", "topN-random" (N a whole number) or "model:NAME".
+        answer: "best", "random", "topN-random" (N a whole number), "model:NAME", or as for `fits_of`.
         models: The pool's models.
 
     Raises:
-        OptionError: The strategy is unknown, or no model has that name.
+        OptionError: The strategy is unknown, or no model has that name; or as for `fits_of`.
 
     Example:
         >>> check_answer("top5-random", models=("a", "b"))
     """
-    if answer in {"best", "random"} or _TOP.fullmatch(answer):
+    if answer in {"best", "random"} or _TOP.fullmatch(answer) or fits_of(answer) is not None:
         return
     if not answer.startswith("model:"):
-        raise OptionError(f"`answer={answer!r}` is unknown; use best, random, topN-random or model:NAME")
+        raise OptionError(
+            f"`answer={answer!r}` is unknown; use best, random, topN-random, model:NAME or fits:MODEL"
+        )
     name = answer.removeprefix("model:")
     if name not in models:
         shown = ", ".join(models[:20]) + (", ..." if len(models) > 20 else "")
@@ -160,6 +197,7 @@ def answers_among(
     pairs: str | None,
     per_row: int,
     unsaid: int = 0,
+    good: float | None = None,
 ) -> ChosenAnswers:
     """Choose each instruction's answer among all samples, and for pairs the one to reject.
 
@@ -171,6 +209,7 @@ def answers_among(
             the M models among the candidates; where it has none there, nothing is rejected), or None.
         per_row: How many answers an instruction may have.
         unsaid: As in `ChosenAnswers`.
+        good: Also list the good answers, see `Candidates.good_enough`: the share of the best ones; None = do not.
 
     Returns:
         The answers.
@@ -189,15 +228,6 @@ def answers_among(
     else:
         chosen = candidates.taken(answer, models=models)
         rejected = candidates.rejected(chosen) if pairs is not None else None
-    several = None
-    if per_row > 1:
-        at = candidates.several(per_row, model=of_one)
-        several = Several(
-            candidates.row[at],
-            candidates.model[at],
-            None if candidates.number is None else candidates.number[at],
-            candidates.reward[at],
-        )
     return ChosenAnswers(
         candidates.models_of(chosen),
         None if rejected is None else candidates.models_of(rejected),
@@ -208,7 +238,18 @@ def answers_among(
         sample=candidates.numbers_of(chosen),
         rejected_sample=None if rejected is None else candidates.numbers_of(rejected),
         text=None if student is None else _texts_of(candidates, chosen),
-        several=several,
+        several=_several(candidates, candidates.several(per_row, model=of_one)) if per_row > 1 else None,
+        good=None if good is None else _several(candidates, candidates.good_enough(good)),
+    )
+
+
+def _several(candidates: Candidates, at: IntArray) -> Several:
+    number = candidates.number
+    return Several(
+        candidates.row[at],
+        candidates.model[at],
+        None if number is None else number[at],
+        candidates.reward[at],
     )
 
 

@@ -1,7 +1,8 @@
-"""Answers in batches, and which of them may be trained on."""
+"""What `WideAnswers` and `TallAnswers` take and give alike: answers in batches, and which of them may be trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ Cells = Sequence[tuple[int, int]]
 """(instruction, model) of each."""
 Numbers = Sequence[float | None]
 """The sample of each that is meant; None = the first that has text."""
+Texts = Literal["folded", "spaced"]
+"""How texts of answers are told apart: but for case and white space, or but for white space."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The rewards in each cell (instruction, model) of the matrix."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -151,6 +152,9 @@ def refuse_infinite(
         )
 
 
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+
+
 def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
     """Say what stands where a reward should."""
     if found is None:
@@ -158,6 +162,11 @@ def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> Reward
             f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
         )
     place, value = found
+    if _DECIMAL_COMMA.fullmatch(value):
+        return RewardError(
+            f"{path}: {reward} is {value!r} at {place}; wanted a decimal point, {value.replace(',', '.')!r}; pandas changes that: "
+            "pd.read_csv(FILE, sep=';', decimal=',').to_parquet('pool.parquet')"
+        )
     return RewardError(
         f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number (`skip_invalid=True` leaves such rows out where "
         "most are numbers)"

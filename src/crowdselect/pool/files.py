@@ -44,6 +44,12 @@ _TYPES: dict[str, FileType] = {
     ".tsv": "csv",
 }
 _PACKED = (".gz", ".zst")
+_OTHERS = {
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV first"),
+    **dict.fromkeys((".pkl", ".pickle"), "write it as Parquet first (`to_parquet` of pandas)"),
+}
+"""Endings of files that people have → what to do with them."""
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 _EDGE = 1 << 20  # the fingerprint reads this much of either end of a file
 _HUB_FAILURES = {
@@ -166,8 +172,9 @@ def file_type(file: Path) -> FileType:
             )
         return "parquet"
     if known is None:
+        first = _OTHERS.get(_suffix(file))
         raise InputError(
-            f"{file}: unknown file type; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst), or .arrow"
+            f"{file}: {first or 'unknown file type'}; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst), or .arrow"
         )
     if head == _MAGIC:
         raise InputError(f"{file}: is a Parquet file by its content; rename it to end in .parquet")

@@ -11,6 +11,7 @@ from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
 from crowdselect.pool.rowforms import Fitted, Form, fit_distilabel, fit_long, fit_samples, fit_ultrafeedback
 from crowdselect.pool.wideforms import (
+    BATTLE,
     fit_matrix,
     fit_pairs_of_columns,
     fit_pass_rates,
@@ -34,7 +35,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
     named = names.model is not None or how.model is not None or has_lists(columns)
-    if {"chosen", "rejected"} <= set(columns) and not named:
+    if ({"chosen", "rejected"} <= set(columns) and not named) or _is_batch(columns):
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
@@ -74,6 +75,16 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), not a crowd: two answers of models that are not "
             "named cannot be told apart; wanted answers of several models with their rewards"
         )
+    if _is_batch(columns):
+        return LayoutError(
+            f"{path}: this is the output of a batch service, which does not hold what was asked; join it by custom_id with the "
+            "requests into rows of instruction, model and response (response.body.choices[0].message.content)"
+        )
+    if set(columns) >= BATTLE:
+        return LayoutError(
+            f"{path}: these are battles (model_a, model_b), and who won says nothing of how good both are; wanted a number for "
+            "each answer, as in columns score_a and score_b"
+        )
     if how.layout is not None:
         return LayoutError(
             f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
@@ -86,9 +97,14 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     needs |= {name: layout.needs for name, layout in LAYOUTS.items()}
     known = "; ".join(f"{name} ({wanted})" for name, wanted in needs.items())
     return LayoutError(
-        f"{path}: the columns fit no layout; found {listed}; known layouts: {known}; columns of other names are named "
-        "with `columns='instruction=COLUMN,model=COLUMN,...'`"
+        f"{path}: the columns fit no layout; found {listed}; say which is which with "
+        f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`; known layouts: {known}"
     )
+
+
+def _is_batch(columns: Columns) -> bool:
+    """Whether rows are answers of a batch service, each inside the record of its request."""
+    return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
 
 
 def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
@@ -106,7 +122,7 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     if names.model is None and names.asked:
         return (
             "long, which lacks the answers and the models that gave them",
-            "name their columns with `columns='response=COLUMN,model=COLUMN'`",
+            "name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='file'` takes the model from names of files",
         )
     if names.model is not None and not names.asked and names.id is None:
         return (

@@ -11,6 +11,7 @@ from crowdselect.pool.codes import coded, codes_of, first_missing, first_null, i
 from crowdselect.pool.source import Source
 from crowdselect.pool.views import View
 from crowdselect.seeding import seeded_hash
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array",
     ids = column.combine_chunks()
     stays = np.delete(np.arange(len(ids), dtype=np.int64), twins)
     if twins.size:
-        source.notes.append(f"{len(twins)} rows are equal to another in all columns and count once")
+        source.notes.append(f"counted once: {counted(len(twins), 'row')} equal to another in all columns")
         ids = ids.take(stays)
     known, order = sorted_once(ids, twice)
     out = np.full(len(column), -1, dtype=np.int64)

@@ -32,6 +32,9 @@ REFERENCES = frozenset(
 FIRST_REWARDS = re.compile(r"scores?|ratings?|rewards?|correct|is_correct|correctness(_.*)?")
 """The names of rewards that come first where there are several, if one alone is there."""
 
+_ROW_NUMBERS = re.compile(r"index|idx|level_0|nr\.?|no\.?|row|#", re.IGNORECASE)
+"""The names of columns that count rows, as spreadsheets and pandas have them."""
+
 FEWEST_COUNTED = 10
 """From so many rows on, a column of a matrix that counts them from 0 is their number, and no model."""
 
@@ -136,10 +139,11 @@ def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
     """Leave out the numbers that are no rewards by their name.
 
     Example:
-        >>> candidates(["score", "latency"])
+        >>> candidates(["score", "latency", "Nr."])
         ('score',)
     """
-    return tuple(name for name in rewards if name not in NOT_REWARDS | REFERENCES)
+    known = NOT_REWARDS | REFERENCES
+    return tuple(name for name in rewards if name not in known and not _ROW_NUMBERS.fullmatch(name))
 
 
 def no_model(name: str) -> bool:

@@ -12,7 +12,7 @@ are compared, as in multiple choice, there are rewards alone.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,18 @@ class Log:
     task: str
     lower_better: frozenset[str] = frozenset()
     """Metrics of which the results file says that lower is better."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What the results file says of how the task was asked; equal if it was asked in the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document of a task under one filter, with its metrics: higher is better; None = of many documents at once."""
+
+    key: str
+    """Number and content, so that equal keys are equal documents."""
+    filter: str
+    metrics: Mapping[str, float | None]
 
 
 def is_log(file: Path) -> bool:
@@ -86,7 +98,20 @@ def _log(file: Path, task: str, date: str, results: Mapping[str, Mapping[str, An
     facts = results.get(date) or (results[max(results)] if results else {})
     model = facts.get("model_name") or file.parent.name.replace("__", "/")
     better = (facts.get("higher_is_better") or {}).get(task) or {}
-    return Log(file, str(model), task, frozenset(name for name, higher in better.items() if higher is False))
+    lower = frozenset(name for name, higher in better.items() if higher is False)
+    return Log(file, str(model), task, lower, _asked_by(facts, task))
+
+
+def _asked_by(facts: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """What decides how a task is asked; a model's own chat template counts by whether there is one."""
+    return {
+        "version": (facts.get("versions") or {}).get(task),
+        "num_fewshot": (facts.get("n-shot") or {}).get(task),
+        "gen_kwargs": (facts.get("config") or {}).get("gen_kwargs") or None,
+        "chat": bool(facts.get("chat_template")),
+        "system_instruction": facts.get("system_instruction") or None,
+        "fewshot_as_multiturn": bool(facts.get("fewshot_as_multiturn")),
+    }
 
 
 def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, Row | Broken]]:
@@ -114,6 +139,24 @@ def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, R
                 yield number, own
 
 
+def documents_in(log: Log) -> Iterator[tuple[int, Document | Broken]]:
+    """Read the metrics of a log.
+
+    Args:
+        log: From `logs_in`.
+
+    Yields:
+        Line and document, under each filter.
+    """
+    for number, row in rows_of(log.file, "json"):
+        if isinstance(row, Broken):
+            yield number, row
+        else:
+            content = str(row.get("doc_hash") or "")[:_HASH]
+            key = f"{row.get('doc_id')}{f' {content}' if content else ''}"
+            yield number, Document(key, str(row.get("filter")), _metrics(row, log))
+
+
 def _filter_of(every: Sequence[Any], chosen: str | None, log: Log, path: str) -> Any:  # noqa: ANN401  (a text or None)
     if len(every) < 2:
         return every[0] if every else None
@@ -127,11 +170,7 @@ def _filter_of(every: Sequence[Any], chosen: str | None, log: Log, path: str) ->
 
 
 def _rows(row: Row, log: Log) -> Iterator[Row]:
-    writes = _writes(row)
-    scores = {name: _number(row.get(name)) for name in row.get("metrics") or []}
-    for name, value in scores.items():
-        if value is not None and name in log.lower_better and (writes or name != _LIKELIHOOD):
-            scores[name] = 0.0 - value  # never -0.0
+    writes, scores = _writes(row), _metrics(row, log)
     first = next((value for value in scores.values() if value is not None), None)
     base = {"id": f"{log.task}:{row.get('doc_id')}", **_asked(row), "model": log.model, "task": log.task}
     base["target"] = None if row.get("target") is None else str(row["target"])
@@ -140,8 +179,18 @@ def _rows(row: Row, log: Log) -> Iterator[Row]:
         yield {**base, "sample": sample, "response": answer, **dict.fromkeys(("score", *scores)), **own}
 
 
+_HASH = 12  # digits of a document's hash
 _LIKELIHOOD = "perplexity"
 """Of a document where likelihoods are compared, this metric is its log-likelihood: higher is better, as of no other."""
+
+
+def _metrics(row: Row, log: Log) -> dict[str, float | None]:
+    """Give the metrics of a document, turned so that higher is better."""
+    scores = {name: _number(row.get(name)) for name in row.get("metrics") or []}
+    for name, value in scores.items():
+        if value is not None and name in log.lower_better and (name != _LIKELIHOOD or _writes(row)):
+            scores[name] = 0.0 - value  # never -0.0
+    return scores
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401  (of JSON)

@@ -12,7 +12,7 @@ from crowdselect.pool.rowfiles import is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
 RESPONSES = ("output", "completion", "generation")
-MODELS = ("model_name", "generator", "generation_model")
+MODELS = ("model_name", "model_id", "generator", "generation_model")
 IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
 """Names of the id where rows hold scores alone, or no text that an id could be made of."""
 SAMPLES = ("sample_idx", "sample_index")

@@ -43,7 +43,7 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of, within
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, rows_of
+from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, other_lists, rows_of
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
 from crowdselect.pool.wideforms import unlisted
 
@@ -58,7 +58,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 2  # of what is written here: another one is written anew
+_VERSION = 3  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -306,6 +306,7 @@ class _Rewriting:
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
+        notes += self._other_lists()
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
         if self._numbered:
@@ -324,6 +325,12 @@ class _Rewriting:
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes
+
+    def _other_lists(self) -> list[str]:
+        """Of JSON documents with several lists of rows: which is read."""
+        documents = self._found.files if self._found.kind == "json" else ()
+        found = dict.fromkeys(each for file in documents if (each := other_lists(file)) is not None)
+        return [f"the rows of {taken!r} are read; left out: {', '.join(others)}" for taken, others in found]
 
     def _counting(self, names: frozenset[str]) -> list[str]:
         """The columns of a matrix that count its rows, from 0: they are no models."""

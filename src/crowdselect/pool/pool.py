@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crowdselect.errors import InputError, OptionError, RewardError, near_miss
-from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
-from crowdselect.pool.batches import AnswerBatch, Numbers, Targets
+from crowdselect.pool.batches import AnswerBatch, Numbers, Targets, Texts
 from crowdselect.pool.cells import CellRewards
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Kind, as_number, as_text, quote
@@ -25,7 +24,9 @@ from crowdselect.pool.opening import opened
 from crowdselect.pool.prompts import Chat, PoolPrompts
 from crowdselect.pool.rewards import Rewards, RewardsFile, Samples
 from crowdselect.pool.source import Source
+from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import Tall, Wide
+from crowdselect.pool.wide import WideAnswers
 from crowdselect.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -322,7 +323,9 @@ class Pool:
         name = self.reward_name(reward)
         if len(self.models) < 2:
             found = f"only {self.models[0]!r}" if self.models else "none"
-            raise InputError(f"{self.path}: a crowd needs at least two models; found {found}")
+            raise InputError(
+                f"{self.path}: a crowd needs at least two models; found {found}; without one choose with `method='reward'`"
+            )
         scores = self.scores_of_part(name)
         if np.isnan(scores).all():
             raise RewardError(f"{self.path}: no reward: {name} is missing for every instruction and model")

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crowdselect.errors import InputError
-from crowdselect.pool.answers import TallAnswers, WideAnswers
 from crowdselect.pool.batches import AnswerBatch, Cells, Numbers
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import blank, repaired, without_turns
 from crowdselect.pool.content import Repairs
 from crowdselect.pool.index import Index, one_per_id, values_per_id
 from crowdselect.pool.source import Source
+from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import View
+from crowdselect.pool.wide import WideAnswers
 from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.candidates import Candidates
-from crowdselect.pool.answers import TallAnswers, Texts, WideAnswers
+from crowdselect.pool.batches import Texts
 from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.index import Index
@@ -22,7 +22,10 @@ from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, 
 from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
+from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import Directed, RewardColumns, Tall, Wide, direction_of
+from crowdselect.pool.wide import WideAnswers
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -221,9 +224,13 @@ def lost_note(path: str, lost: int) -> str | None:
 
     Example:
         >>> lost_note("r.parquet", 2)
-        'rewards: 2 rows of r.parquet match no (id, model) of the pool'
+        'rewards: left out: 2 rows of r.parquet whose (id, model) is not in the pool'
     """
-    return f"rewards: {lost} rows of {path} match no (id, model) of the pool" if lost else None
+    return (
+        f"rewards: left out: {counted(lost, 'row')} of {path} whose (id, model) is not in the pool"
+        if lost
+        else None
+    )
 
 
 def refuse_unnamed(source: Source, columns: RewardColumns) -> None:
@@ -279,7 +286,7 @@ class Rewards:
         if reward is None:
             raise RewardError(
                 f"{path}: no reward: no numeric column for one among {', '.join(self._source.columns)}; "
-                "wanted one, or a second file of rewards"
+                "wanted one, or a second file of rewards, which `crowdselect reward` makes"
             )
         if self.owns(reward) or (self._columns is not None and reward in Directed(self._columns.rewards)):
             self._check_direction(reward, answers)

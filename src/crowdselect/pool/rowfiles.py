@@ -411,6 +411,27 @@ def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
     return any(line.strip() for line in rest)
 
 
+def other_lists(file: Path) -> tuple[str, tuple[str, ...]] | None:
+    """Say which list of rows of a JSON document is read, and which others it holds; None = it holds no other."""
+    with open_text(file) as stream:
+        first = next((line for line in _unmarked(stream) if line.strip()), b"")
+        if not first.lstrip().startswith(b"{") or _are_lines(first, stream):
+            return None
+        try:
+            value = json.loads(first + stream.read())
+        except (ValueError, RecursionError):
+            return None  # no document, see `document_rows`
+    lists = [name for name, rows in value.items() if _is_rows(rows)]
+    taken = next((name for name in _LISTS if name in lists), None)
+    return (
+        None if taken is None or len(lists) < 2 else (taken, tuple(name for name in lists if name != taken))
+    )
+
+
+def _is_rows(value: Any) -> bool:  # noqa: ANN401  (parsed JSON)
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
 def is_document(file: Path) -> bool:
     """Say whether a JSON file is one object that holds a table, rather than a row per line."""
     try:
@@ -430,18 +451,19 @@ def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
     for name in _LISTS:
-        if (
-            isinstance(value.get(name), list)
-            and value[name]
-            and all(isinstance(r, dict) for r in value[name])
-        ):
+        if _is_rows(value.get(name)):
             return list(value[name])
     inner = list(value.values())
     if inner and all(isinstance(column, dict) for column in inner):
         return _by_index(value)
-    if inner and all(isinstance(column, list) for column in inner) and len({len(c) for c in inner}) == 1:
+    lists = inner and all(isinstance(column, list) for column in inner) and len({len(c) for c in inner}) == 1
+    if lists and not any(_is_turn(one) for column in inner for one in column):  # turns are no rows
         return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
     return None
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and ("role" in value or "from" in value)
 
 
 def _by_index(value: Mapping[str, Mapping[str, Any]]) -> list[Row]:

@@ -24,6 +24,10 @@ _RESPONSE = re.compile(r"response_(?P<after>.+)|(?P<before>.+)_response")
 _SCORES = ("score", "reward", "rating", "correct")
 
 
+BATTLE = frozenset({"model_a", "model_b"})
+"""Columns of a row that holds two models' answers and who won."""
+
+
 def _wide(  # noqa: PLR0917  (each is said at once)
     name: str,
     says: str,
@@ -65,13 +69,15 @@ def fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  
 
 
 def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Model → score → its column, `score_MODEL` or `MODEL_score`."""
+    """Model → score → its column, `score_MODEL`, `MODEL_score` or `MODEL Score`."""
+    numbers = {name.casefold().replace(" ", "_"): name for name, kind in columns.items() if is_number(kind)}
     found: dict[str, dict[str, str]] = {}
     for model in models:
+        spelt = model.casefold().replace(" ", "_")
         for score in _SCORES:
-            for name in (f"{score}_{model}", f"{model}_{score}"):
-                if name in columns and is_number(columns[name]):
-                    found.setdefault(model, {}).setdefault(score, name)
+            for name in (f"{score}_{spelt}", f"{spelt}_{score}"):
+                if name in numbers:
+                    found.setdefault(model, {}).setdefault(score, numbers[name])
     return found
 
 
@@ -251,6 +257,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         or how.model is not None
         or names.response is not None
         or numbered_responses(columns)
+        or set(columns) >= BATTLE
     ):
         return None
     numeric = [

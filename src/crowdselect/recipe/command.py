@@ -58,6 +58,12 @@ references = "mt_bench_reference_gpt-4.jsonl"
 judge = "crowd.toml#judge"
 max-cost = 50                        # of all judgements together
 
+[evaluate.loss]                      # without a judge: on rows of the pool that no student was trained on
+sample = 500
+
+# [evaluate.harness]                 # tasks of lm-evaluation-harness (extra: harness)
+# tasks = ["arc_easy", "hellaswag"]
+
 [evaluate.arena-hard]
 questions = "arena_hard_question.jsonl"
 baseline = "crowd.toml#anchor"       # whose answers count 50
@@ -171,6 +177,7 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
                 "step": one.step.title,
                 "section": one.step.section,
                 "state": one.state,
+                "amount": one.amount,
                 "cost": one.cost,
                 "plan": one.facts,
             }
@@ -178,5 +185,8 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
         ]
         print_json({"output": str(folder), "steps": steps})
         return
-    table(["step", "state", "what it costs"], [[one.step.title, one.state, one.cost] for one in lines])
+    table(
+        ["step", "state", "rows or requests", "cost"],
+        [[one.step.title, one.state, one.amount, one.cost] for one in lines],
+    )
     say(f"{total(lines)}; in {shown_path(folder)}")

@@ -12,9 +12,11 @@ from crowdselect.recipe.reading import (
     ARGUMENTS,
     BENCHMARKS,
     POOL,
+    UNJUDGED,
     Recipe,
     SweepPoint,
     arguments,
+    has_option,
     options_of,
     parsed,
     plain_name,
@@ -27,8 +29,7 @@ OUTPUTS = {
     "reward": "rewards.parquet",
     "select": "chosen",
     "train": "model",
-    "evaluate.mt-bench": "result",
-    "evaluate.arena-hard": "result",
+    **dict.fromkeys(BENCHMARKS, "result"),
     "compare": "compare.html",
     "evaluate.compare": "compare.html",
 }
@@ -37,8 +38,11 @@ _NEEDED = {  # options whose absence the commands would refuse much later
     "reward": ("with",),
     "evaluate.mt-bench": ("judge",),
     "evaluate.arena-hard": ("judge", "baseline"),
+    "evaluate.harness": ("tasks",),
 }
 _PLACEHOLDER = "placeholder"
+MEASURED = ("model", "student")
+"""Roles of the model that is measured: `--model`, or where that is the pool's, the argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Input:
     """An input of a step: another step's output, or a path that the user named.
 
     Attributes:
-        role: `pool`, `rewards`, `data`, `model`, `folder` or `compared`.
+        role: `pool`, `rewards`, `data`, `model`, `student`, `folder` or `not`: what the command calls it, if it has an option of that
+            name.
         source: The step, or the path as written.
         label: Its name in a comparison.
     """
@@ -115,14 +120,11 @@ class Step:
         positional = [] if argument is None else [str(argument)]
         named: list[str] = []
         for one, place in zip(self.inputs, places, strict=True):
-            if one.role in {"rewards", "model"}:
+            if has_option(self.section, one.role):
                 named.append(f"--{one.role}={place}")
-                named += [f"--name={one.label}"] if one.role == "model" else []
-            elif one.role == "compared":
-                named.append(f"--pool={place}")
             elif self.section != "evaluate.compare":
                 positional.append(place)
-            if self.section == "compare" and one.role == "folder":
+            if one.role in MEASURED or (self.section == "compare" and one.role == "folder"):
                 named.append(f"--name={one.label}")
         if self.section == "evaluate.compare":
             positional = _groups(self.inputs, places)
@@ -138,8 +140,10 @@ class Step:
         """
         line = self.line([_PLACEHOLDER] * len(self.inputs), _PLACEHOLDER)
         values = parsed(self.section, line[len(self.section.split(".")) :], where=self.where)
-        values |= {name: self.options[name] for name in ARGUMENTS.values() if name in self.options}
-        ours = {one.role for one in self.inputs} | {"output", "name", "against"} - set(self.options)
+        argument = ARGUMENTS.get(self.section, "")
+        if argument in self.options:
+            values[argument] = self.options[argument]
+        ours = ({one.role for one in self.inputs} | {"output", "name", "against"}) - set(self.options)
         return {name: value for name, value in values.items() if name not in ours}
 
 
@@ -172,6 +176,8 @@ class StepGraph:
 
     recipe: Recipe
     steps: list[Step] = field(default_factory=list)
+    pools: list[tuple[Input, ...]] = field(default_factory=list)
+    """What is chosen from: a pool with its rewards, or several."""
     selections: list[Step] = field(default_factory=list)
     runs: list[MeasuredModel] = field(default_factory=list)
     results: dict[str, list[tuple[MeasuredModel, Step]]] = field(default_factory=dict)
@@ -187,8 +193,8 @@ def build(recipe: Recipe) -> StepGraph:
         OptionError: A step has no input, two are equal, or a command would refuse its options.
     """
     graph = StepGraph(recipe)
-    pools = _rewarded(graph, _pools(graph))
-    _add_selections(graph, pools)
+    graph.pools = _rewarded(graph, _pools(graph))
+    _add_selections(graph)
     _add_runs(graph)
     _add_results(graph)
     for step in graph.steps:
@@ -261,8 +267,8 @@ def _rewarded(graph: StepGraph, pools: list[tuple[Input, ...]]) -> list[tuple[In
     return [(*step.inputs, Input("rewards", step, step.title)) for step in steps]
 
 
-def _add_selections(graph: StepGraph, pools: list[tuple[Input, ...]]) -> None:
-    recipe = graph.recipe
+def _add_selections(graph: StepGraph) -> None:
+    recipe, pools = graph.recipe, graph.pools
     for section in recipe.tables:
         if section == "select":
             _need(pools, section, recipe)
@@ -273,7 +279,7 @@ def _add_selections(graph: StepGraph, pools: list[tuple[Input, ...]]) -> None:
     for number, pool in enumerate(pools, start=1):
         own = [step for step in graph.selections if step.inputs == pool]
         _check_crowds(own, recipe.one("compare"), recipe)
-        inputs = (*(Input("folder", step, step.title) for step in own), Input("compared", pool[0].source))
+        inputs = (*(Input("folder", step, step.title) for step in own), Input(POOL, pool[0].source))
         title = "compare the selections" + (f" of pool {number}" if len(pools) > 1 else "")
         graph.steps += [_step(one, title, inputs) for one in recipe.tables["compare"] if own]
 
@@ -340,13 +346,30 @@ def _measure(graph: StepGraph, name: str, points: Sequence[SweepPoint]) -> None:
     runs = [*graph.runs, *(_named(graph, model) for model in given)]
     if not runs:
         raise OptionError(f'{points[0].where}: no model to measure; add [train], or model = "FOLDER"')
-    plain = replace(points[0], options=_plain(points[0]))
+    role = MEASURED[points[0].section in UNJUDGED]
+    plain, held_out = _held_out(graph, replace(points[0], options=_plain(points[0])))
     measured = []
     for run in runs:
-        step = _step(plain, f"{name} of {run.title}", (Input("model", run.model, run.title),))
+        step = _step(plain, f"{name} of {run.title}", (Input(role, run.model, run.title), *held_out))
         measured.append((run, step))
     graph.steps += [step for _, step in measured]
     graph.results[name] = measured
+
+
+def _held_out(graph: StepGraph, point: SweepPoint) -> tuple[SweepPoint, tuple[Input, ...]]:
+    """Measure on the recipe's pool where the table names no rows, without what any student was trained on."""
+    if not has_option(point.section, POOL) or not {"on", POOL}.isdisjoint(point.options):
+        return point, ()
+    named = [run.selection for run in graph.runs if isinstance(run.selection, str)]
+    files = [one for one in named if not (graph.recipe.folder / one).is_dir()]
+    if len(graph.pools) != 1 or files:
+        problem = "there are several pools" if graph.pools else "there is no pool"
+        if files:
+            problem = f"a student trained on the file {files[0]} may know rows of the pool"
+        names = "pool" if point.section == "evaluate.prefers" else "on, or pool"
+        raise OptionError(f"{point.where}: {problem}: say what to measure on: {names}")
+    trained_on: list[Step | str] = [*graph.selections, *dict.fromkeys(named)]
+    return _from_pool(graph.recipe, point), (*graph.pools[0], *(Input("not", one) for one in trained_on))
 
 
 def _named(graph: StepGraph, model: str) -> MeasuredModel:
@@ -429,14 +452,18 @@ def _step(point: SweepPoint, title: str, inputs: tuple[Input, ...]) -> Step:
 
 
 def _with_defaults(recipe: Recipe, section: str) -> list[SweepPoint]:
-    """Pass options of [pool] and [collect] on to the commands that read the pool."""
+    """Pass options of [pool] and [collect] on to the points of a table that reads the pool."""
+    return [_from_pool(recipe, point) for point in recipe.tables[section]]
+
+
+def _from_pool(recipe: Recipe, point: SweepPoint) -> SweepPoint:
     passed = {name: value for name, value in recipe.one(POOL).items() if name != "path"}
     crowd = recipe.one("collect").get("crowd")
-    if crowd is not None and section != "reward":
+    if crowd is not None and point.section != "reward":
         passed["crowd"] = crowd
-    known = options_of(section)
+    known = options_of(point.section)
     passed = {name: value for name, value in passed.items() if name in known}
-    return [replace(point, options={**passed, **point.options}) for point in recipe.tables[section]]
+    return replace(point, options={**passed, **point.options})
 
 
 def _need(pools: list[tuple[Input, ...]], section: str, recipe: Recipe) -> None:

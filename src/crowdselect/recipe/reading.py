@@ -19,11 +19,13 @@ from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.textfile import not_utf8
 
 POOL = "pool"
-MANY = frozenset({"select", "train", "evaluate.mt-bench", "evaluate.arena-hard"})
+UNJUDGED = ("evaluate.harness", "evaluate.loss", "evaluate.prefers")
+"""Sections that measure a model without a judge. Their key `model` names one; that of a pool's is read from [pool]."""
+BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard", *UNJUDGED)
+MANY = frozenset({"select", "train", *BENCHMARKS})
 """Sections that may appear more than once, as `[[select]]`."""
 ARGUMENTS = {"collect": "instructions", "train": "data"}
 """Sections whose command takes a positional argument from the user, and its name in a recipe."""
-BENCHMARKS = ("evaluate.mt-bench", "evaluate.arena-hard")
 
 _ORDER = ("collect", "reward", "select", "train", "evaluate", "compare")
 _OURS = frozenset(
@@ -34,6 +36,7 @@ _SET_BY_US = {  # options set from earlier steps
     "reward": frozenset({"rewards"}),
     "evaluate.mt-bench": frozenset({"name", "answers", "judgments"}),
     "evaluate.arena-hard": frozenset({"name", "answers", "judgments"}),
+    **dict.fromkeys(UNJUDGED, frozenset({"name"})),
 }
 HOW = frozenset(
     {
@@ -128,9 +131,9 @@ def _all_options(section: str) -> Mapping[str, click.Option]:
 def known_keys(section: str) -> list[str]:
     """Return the valid keys of a section's table."""
     own = {POOL: ["path"]}.get(section, ["label"])
-    argument = ARGUMENTS.get(section)
+    argument = ARGUMENTS.get(section, "model" if section in UNJUDGED else None)
     shown = (name for name, option in options_of(section).items() if not option.hidden)
-    return sorted([*shown, *own, *([argument] if argument else [])])
+    return sorted({*shown, *own, *([argument] if argument else [])})
 
 
 def check_key(section: str, key: str, *, where: str) -> str:

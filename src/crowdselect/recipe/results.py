@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect import __version__
+from crowdselect.evaluate.measures import MEASURES
 from crowdselect.recipe.graph import MeasuredModel, Step, StepGraph
 from crowdselect.recipe.reading import ARGUMENTS, plain_name
 from crowdselect.recipe.running import RunSummary
@@ -193,17 +194,19 @@ def _result(step: Step, store: Store) -> dict[str, Any] | None:
     done, printed = store.done(step), _printed(step, store)
     if done is None or printed is None:
         return None
+    wanted = printed["verdicts"] if "verdicts" in printed else printed["rows"]
     return {
         "score": printed["score"],
         "interval": printed["interval"],
         "unit": printed["unit"],
         "questions": printed["questions_scored"],
-        "missing": printed["verdicts"]["missing"],
-        "verdicts": printed["verdicts"]["wanted"],
+        "missing": wanted["missing"],
+        "wanted": wanted["wanted"],
+        "of": "verdicts" if "verdicts" in printed else printed["resampling"]["of"],
         "judge": printed["judge"],
         "baseline": printed["baseline"],
-        "mean_tokens": (printed["lengths"] or {}).get("mean_tokens"),
-        "self_check": printed["self_check"],
+        "mean_tokens": (printed.get("lengths") or {}).get("mean_tokens"),
+        "self_check": printed.get("self_check"),
         "folder": _relative(done.path, store),
     }
 
@@ -216,6 +219,7 @@ def _differences(benchmark: str, step: Step, store: Store) -> dict[str, Any] | N
         "benchmark": benchmark,
         "against": step.against,
         "unit": printed["unit"],
+        "of": MEASURES[printed["benchmark"]].of,
         "standings": printed["standings"],
         "differences": printed["differences"],
         "notes": printed["notes"],

@@ -22,7 +22,7 @@ from typing import Any
 from crowdselect.cli.entry import INTERRUPTED, MISSING
 from crowdselect.progress import Progress
 from crowdselect.recipe.graph import Step, StepGraph
-from crowdselect.recipe.reading import has_option, spoken
+from crowdselect.recipe.reading import UNJUDGED, has_option, spoken
 from crowdselect.recipe.store import LOG, SAID, Store, say_who
 from crowdselect.running import running
 from crowdselect.terminal import counted, visible
@@ -38,6 +38,7 @@ _AT_ONCE = 1.0  # seconds for a step to end after the second stop signal
 _TAIL = 4096  # bytes read from a log's end
 _REASONS = 3  # reasons shown per model or column; the JSON has all
 _NO_JSON = ("select",)  # it would print every row
+_SLOW_TO_TELL = frozenset({"train", *UNJUDGED})
 _PYTHON = (sys.executable, "-P", "-m", "crowdselect")  # -P: a file beside the recipe must not shadow a module
 
 
@@ -228,6 +229,8 @@ def _lacks(said: Path) -> Iterator[str]:
     except ValueError:
         return  # it ended before writing JSON; its log says why
     parts = {**found.get("columns", {}), **found.get("models", {}), "verdicts": found.get("verdicts", {})}
+    if "resampling" in found and "rows" in found:
+        parts[found["resampling"]["of"]] = found["rows"]
     for name, part in parts.items():
         reasons = part["missing"] if name in found.get("columns", {}) else part.get("reasons", {})
         for reason, count in sorted(reasons.items(), key=lambda one: -one[1])[:_REASONS]:
@@ -343,12 +346,14 @@ class Line:
         step: The step.
         state: `done`; `incomplete`: done, but something is missing, so it is run again; `to do`; `waiting`:
             whether it has to run is known once earlier steps are done.
+        amount: What it gets or sends, in rows or requests; "" = nothing to count.
         cost: Its cost according to its command; "" = negligible.
         facts: The plan as the command's JSON; None = unknown.
     """
 
     step: Step
     state: str
+    amount: str = ""
     cost: str = ""
     facts: Mapping[str, Any] | None = None
 
@@ -359,7 +364,7 @@ def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Pro
     Args:
         graph: The steps.
         store: The results so far.
-        all_priced: Ask every command for its plan, which takes some seconds each; else the first of each kind.
+        all_priced: Ask every command for its plan; else of those whose plan takes seconds only the first of each kind.
         progress: Called with the number of steps done and in total.
 
     Returns:
@@ -369,7 +374,11 @@ def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Pro
     with TemporaryDirectory(prefix="crowdselect-plan-") as scratch:
         for number, step in enumerate(graph.steps):
             progress(number, len(graph.steps))
-            known = not all_priced and any(one.facts and one.step.section == step.section for one in lines)
+            known = (
+                not all_priced
+                and step.section in _SLOW_TO_TELL
+                and any(one.step.section == step.section and one.facts for one in lines)
+            )
             lines.append(_line(step, graph, store, None if known else Path(scratch)))
     return lines
 
@@ -380,12 +389,29 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> L
     done = store.done(step)
     if done is None and store.key(step) is None:
         after = next(one for one in step.needs if store.done(one) is None)
-        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else "")
+        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else _wanted(step))
     state = "to do" if done is None else "incomplete"
-    if scratch is None or not _tells(step):
-        return Line(step, state, "--dry-run says what" if _tells(step) else "")
+    if not _tells(step):
+        return Line(step, state, _wanted(step))
+    if scratch is None:
+        return Line(step, state, "--dry-run says what")
     facts, problem = _plan_of(step, graph, store, scratch)
-    return Line(step, state, problem if facts is None else _SAYINGS[step.section](facts), facts)
+    if facts is None:
+        return Line(step, state, cost=problem)
+    amount, cost = _SAYINGS[step.section](facts)
+    return Line(step, state, amount, cost, facts)
+
+
+def _wanted(step: Step) -> str:
+    """Return how many rows a step was told to choose."""
+    budget = step.options.get("budget")
+    return (
+        ""
+        if budget is None
+        else f"{budget} of the rows"
+        if str(budget).endswith("%")
+        else counted(budget, "row")
+    )
 
 
 def _tells(step: Step) -> bool:
@@ -414,16 +440,17 @@ def _plan_of(
     return facts, ""
 
 
-def _calls(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _calls(found: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
     """Sum the models' estimates; a value unknown for one is unknown in the sum."""
     calls = sum(one["calls"] for one in found.values())
     done = sum(one["done"] for one in found.values())
-    words = [f"{calls:,} calls" + (f" ({done:,} done)" if done else "")]
+    amount = counted(calls, "request") + (f" ({done:,} answered already)" if done else "")
+    cost = [one["renamed"] for one in found.values() if one["renamed"]]
     if calls:
-        for name, what in (("prompt_tokens", "tokens sent"), ("answer_tokens", "received at most")):
-            words.append(f"{_sum(found, name, '{:,.0f}')} {what}")
-        words.append(f"cost at most {_sum(found, 'cost', '{:,.4g}')}")
-    return "; ".join([", ".join(words), *(one["renamed"] for one in found.values() if one["renamed"])])
+        sent, received = (_sum(found, name, "{:,.0f}") for name in ("prompt_tokens", "answer_tokens"))
+        money = _sum(found, "cost", "at most {:,.4g}").replace("unknown", "money unknown")
+        cost.insert(0, f"{money} ({sent} tokens sent, {received} received at most)")
+    return amount, "; ".join(cost)
 
 
 def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
@@ -431,27 +458,39 @@ def _sum(found: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
     return "unknown" if any(value is None for value in values) else form.format(sum(values))
 
 
-def _scores(facts: Mapping[str, Any]) -> str:
-    return "; ".join(
-        f"{row['column']}: {row['to_score']:,} to score, about {row['estimated_tokens']:,} tokens"
-        + (f", {row['cost']}" if row.get("cost") else "")
-        for row in facts["plan"]
-    ) + "".join(f"; {note}" for note in facts["notes"])
+def _scores(facts: Mapping[str, Any]) -> tuple[str, str]:
+    rows = facts["plan"]
+    amount = "; ".join(f"{row['column']}: {row['to_score']:,} answers to score" for row in rows)
+    costs = [
+        f"{row.get('cost', 'no money')} (about {row['estimated_tokens']:,} tokens)"
+        for row in rows
+        if row["to_score"]
+    ]
+    return amount, "; ".join([*costs, *facts["notes"]])
 
 
-def _training(facts: Mapping[str, Any]) -> str:
+def _training(facts: Mapping[str, Any]) -> tuple[str, str]:
     return (
-        f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {facts['flop']:.2g} operations, "
-        f"about {facts['memory']['total'] / 2**30:.1f} GiB"
+        f"{facts['steps']:,} steps, {facts['tokens']:,} tokens",
+        f"{facts['flop']:.2g} operations, about {facts['memory']['total'] / 2**30:.1f} GiB",
     )
 
 
-_SAYINGS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+def _documents(facts: Mapping[str, Any]) -> tuple[str, str]:
+    known = [one["documents"] for one in facts["tasks"] if one["documents"] is not None]
+    downloads = f"downloads {', '.join(facts['downloads'])}" if facts["downloads"] else ""
+    return counted(sum(known), "document") if known else "", downloads
+
+
+_SAYINGS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "collect": lambda facts: _calls(facts["models"]),
     "reward": _scores,
     "train": _training,
     "evaluate.mt-bench": lambda facts: _calls(facts["plan"]),
     "evaluate.arena-hard": lambda facts: _calls(facts["plan"]),
+    "evaluate.harness": _documents,
+    "evaluate.loss": lambda facts: (counted(facts["rows"], "answer"), ""),
+    "evaluate.prefers": lambda facts: (f"{counted(facts['pairs'], 'pair')} of answers", ""),
 }
 
 

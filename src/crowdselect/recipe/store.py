@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from crowdselect.cli.entry import MISSING
 from crowdselect.errors import CrowdselectError, OptionError, OutputError
-from crowdselect.recipe.graph import Input, Step
+from crowdselect.recipe.graph import MEASURED, Input, Step
 from crowdselect.recipe.reading import ARGUMENTS, HOW, options_of
 
 VERSIONS: dict[str, int] = {}
@@ -26,7 +24,7 @@ VERSIONS: dict[str, int] = {}
 
 _PREFIX = re.compile(r"(file|hf|ifd|import|judge|python):(?!//)(.+)", re.DOTALL)
 _FILES = re.compile(r"FILE|PATH|DIR|FOLDER|POOL")
-_SURELY = re.compile(r"FILE(\\.[a-z]+)?")
+_SURELY = re.compile(r"FILE(\|DIR)?")
 _HIDDEN = "."
 STEP = "step.json"
 LOG = "log.txt"
@@ -98,25 +96,28 @@ class Digests:
         """Hash some files, whatever their names and order."""
         return digest(sorted(self.file(file) for file in files))
 
-    def value(self, option: click.Option, name: str, value: Any) -> Any:  # noqa: ANN401  (what click made of it)
+    def value(self, kind: str, name: str, value: Any) -> Any:  # noqa: ANN401  (what click made of it)
         """Return the meaning of an option for a key: its value, and the content of the file that it names.
 
         Args:
-            option: The command's option.
+            kind: What the option takes, as its help shows it.
             name: Its name in a recipe.
             value: One value, or several.
 
         Raises:
             OptionError: A required file is missing.
         """
+        from crowdselect.numeric.responses import fits_of
+
         if isinstance(value, tuple | list):
-            several = [self.value(option, name, one) for one in value]
+            several = [self.value(kind, name, one) for one in value]
             return several[0] if name == "baseline" and len(several) == 1 else several
         if not isinstance(value, str):
             return value
-        kind = option.metavar or ""
         match = _PREFIX.fullmatch(value)
         target = match[2] if match else value
+        fits = fits_of(value) if name == "answer" else None
+        target = target if fits is None else fits.model
         if match and match[1] == "python":
             return [value, self._module(target)]
         if name == "baseline" and not (self._folder / value).exists():
@@ -187,7 +188,7 @@ def meaning(step: Step, digests: Digests) -> dict[str, Any]:
             if name == ARGUMENTS.get(step.section):
                 meanings[name] = digests.training(value) if name == "data" else digests.data(value)
             elif name in options and name not in HOW and not _is_unset(value):
-                meanings[name] = digests.value(options[name], name, value)
+                meanings[name] = digests.value(options[name].metavar or "", name, value)
         except CrowdselectError as error:
             raise OptionError(f"{step.where}: {name}: {error}") from error
         except OSError as error:
@@ -290,8 +291,10 @@ class Store:
             if done is None:
                 return None
             return [self._keys[source], done.digest] if step.section.endswith("compare") else done.digest
-        if given.role == "model":
-            return self._digests.value(options_of(step.section)["model"], "model", source)
+        if given.role == "not":
+            return self._digests.training(source)
+        if given.role in MEASURED:
+            return self._digests.value("FOLDER", "model", source)
         return self._digests.data(source)
 
     def done(self, step: Step) -> Done | None:

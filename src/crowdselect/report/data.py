@@ -22,7 +22,7 @@ from crowdselect.pool.pool import Pool
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.look import score_matrix
-from crowdselect.selection.selection import Selection, samples_of
+from crowdselect.selection.selection import Selection, place_words, samples_of
 from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
@@ -58,7 +58,7 @@ _SHORTEST = 120
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlaces:
-    """Each row's place in its cluster; arrays of shape (N,), places count from 1, 0 = not eligible by score."""
+    """Each row's place in its cluster, of its stratum; arrays of shape (N,), places count from 1, 0 = not eligible by score."""
 
     place: IntArray
     size: IntArray
@@ -147,6 +147,12 @@ class ReportData:
         if name not in self.selection.table.column_names:
             return np.full(len(self.ids), np.nan)
         return np.asarray(self._column(name), dtype=np.float64)
+
+    def stratum(self, row: int) -> str | None:
+        """Return the stratum of a row; None without a quota, or where it is not eligible."""
+        table = self.selection.table
+        found: str | None = table["stratum"][row].as_py() if "stratum" in table.column_names else None
+        return found
 
     def _column(self, name: str) -> Any:  # noqa: ANN401  (an array of the column's type)
         return self.selection.table[name].to_numpy()
@@ -238,8 +244,9 @@ class ReportData:
         found = ClusterPlaces(place, size, quota, np.full(n, np.nan))
         rows = np.flatnonzero(np.isin(self.reasons, IN_LINE) & ~np.isnan(self.score))
         keys = seeded_hash(self.ids[rows], seed=self.options.get("seed", 0), salt="tie")
-        order = rows[np.lexsort((keys, -self.score[rows], self.cluster[rows]))]
-        labels, begins = np.unique(self.cluster[order], return_index=True)
+        cells = self.selection.cells
+        order = rows[np.lexsort((keys, -self.score[rows], cells[rows]))]
+        labels, begins = np.unique(cells[order], return_index=True)
         for members in np.split(order, begins[1:]) if len(labels) else []:
             taken = members[self.chosen[members]]
             found.place[members] = np.arange(1, len(members) + 1)
@@ -410,10 +417,9 @@ def why(run: ReportData, row: int) -> str:
     """Explain in one sentence why a row was chosen or not, with the numbers of `Selection.explain`."""
     code, _, other = str(run.selection.table["reason"][row]).partition(":")
     standing, size = run.standing, int(run.standing.size[row])
-    where = (
-        "the pool"
-        if run.cluster[row] < 0
-        else f"cluster {_cluster(run, row, run.facts.get('cluster_names'))}"
+    stratum = run.stratum(row)
+    where = place_words(
+        _cluster(run, row, run.facts.get("cluster_names")), stratum and visible(stratum), run.options
     )
     place = f"place {standing.place[row]:,} of the {size:,} that could be chosen in {where}, which gave {standing.quota[row]:,}"
     if code == "selected":

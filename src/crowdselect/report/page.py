@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from crowdselect import __version__
 from crowdselect._optional import optional
@@ -38,7 +38,10 @@ def render(
     template: str,
     *,
     scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
+    worker: bool = False,
     data: Any = None,  # noqa: ANN401  (plain values)
+    packed: bytes | None = None,
     made: Mapping[str, Any] | None = None,
     **values: Any,  # noqa: ANN401  (plain values)
 ) -> str:
@@ -47,7 +50,10 @@ def render(
     Args:
         template: Its name in `templates/`.
         scripts: JavaScript of ours; nothing else may run.
+        styles: CSS of ours, after the stylesheet that all pages share.
+        worker: Whether the scripts may start a worker, from their own text.
         data: What the scripts read, plain values without NaN; None = no block of data.
+        packed: Bytes for the scripts, which find them as base64 in a block; None = none.
         made: From `crowdselect.repeats.made_by`, by which the same command knows its page again; None = it does not.
         values: For the template: `title`, `kind`, `simulated`, `warnings` (for `base.html`), and its own. None of them
             is taken for HTML.
@@ -63,10 +69,11 @@ def render(
         >>> "<title>&lt;b&gt;</title>" in page, "<script" in page
         (True, False)
     """
-    style = asset("page.css")
+    style = "".join([asset("page.css"), *styles])
     policy = [
         "default-src 'none'",
         *([f"script-src {' '.join(map(_hash, scripts))}"] if scripts else []),
+        *(["worker-src blob:"] if worker else []),
         f"style-src {_hash(style)}",
         "img-src data:",
         "base-uri 'none'",
@@ -79,9 +86,20 @@ def render(
         style=Markup(style),  # noqa: S704  (ours)
         scripts=[Markup(script) for script in scripts],  # noqa: S704  (ours)
         data=None if data is None else json_block(data),
+        packed=None if packed is None else Markup(base64.b64encode(packed).decode()),  # noqa: S704  (base64)
         made=None if made is None else as_text(made),
         version=__version__,
     )
+
+
+def frame(page: str, *, title: str) -> str:
+    """Put a whole page into a frame, for a notebook's cell.
+
+    Example:
+        >>> frame("1 & 2", title="a page").count("1 &amp; 2")
+        1
+    """
+    return _environment().get_template("frame.html").render(page=escape(page), title=title)
 
 
 @lru_cache(maxsize=1)
@@ -123,8 +141,8 @@ def json_block(value: Any) -> Markup:  # noqa: ANN401  (plain values)
         '"\\u003c/script\\u003e"'
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign, escape in _MEANT.items():
-        text = text.replace(sign, escape)
+    for sign, meant in _MEANT.items():
+        text = text.replace(sign, meant)
     return Markup(_LONE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))  # noqa: S704  (escaped here)
 
 

@@ -9,6 +9,7 @@ from crowdselect.embed.vectors import vectors_of
 from crowdselect.errors import CrowdselectError
 from crowdselect.progress import Progress
 from crowdselect.report.data import Map, ReportData
+from crowdselect.seeding import UInt64Array
 from crowdselect.types import FloatArray, IntArray
 
 Method = Literal["tsne", "pca", "none"]
@@ -24,6 +25,8 @@ _CHOSEN = (
 )
 _FEW = 30  # with fewer rows, t-SNE's neighbourhoods are the whole pool
 _REDUCED = 50  # dimensions that t-SNE works on
+_NEAR = 5  # placed rows among which another one lies
+_AT_ONCE = 2_000  # rows placed at a time
 
 
 def project(run: ReportData, *, method: str = "tsne", progress: Progress | None = None) -> Map:
@@ -56,8 +59,7 @@ def project(run: ReportData, *, method: str = "tsne", progress: Progress | None 
         return _nothing("all vectors are the same")
     small = method == "tsne" and len(rows) < _FEW
     xy = _pca(vectors, 2) if method == "pca" or small else _tsne(vectors, run.options.get("seed", 0))
-    xy = (xy - xy.min(axis=0)) / max(float(np.ptp(xy, axis=0).max()), 1e-12) * 2
-    xy -= xy.max(axis=0) / 2
+    xy = _fitted(xy)
     how = "the two leading principal components" if method == "pca" or small else "t-SNE"
     eligible, chosen = int(run.eligible.sum()), int(run.chosen.sum())
     chosen_on_map = int(run.chosen[rows].sum())
@@ -72,6 +74,47 @@ def project(run: ReportData, *, method: str = "tsne", progress: Progress | None 
         )
     )
     return Map(rows, xy, f"{part}, by {how} of the vectors of {name}")
+
+
+def spread_out(vectors: NDArray[Any], keys: UInt64Array, *, seed: int) -> tuple[FloatArray, str]:
+    """Place any number of rows on a map: a sample by t-SNE, every other row among its nearest sampled ones.
+
+    Args:
+        vectors: Unit vectors, shape (n, D).
+        keys: One per row; the rows with the smallest are sampled.
+        seed: Of t-SNE.
+
+    Returns:
+        Shape (n, 2), both axes within [-1, 1]; and how it was made.
+
+    Example:
+        >>> spread_out(np.eye(4, dtype=np.float32), np.arange(4, dtype=np.uint64), seed=0)[0].shape
+        (4, 2)
+    """
+    taken = np.sort(np.argsort(keys, kind="stable")[:POINTS])
+    sampled = vectors[taken]
+    small = len(taken) < _FEW or not np.ptp(sampled, axis=0).any()
+    placed = _pca(sampled, 2) if small else _tsne(sampled, seed)
+    xy = np.empty((len(vectors), 2))
+    xy[taken] = placed
+    others = np.delete(np.arange(len(vectors)), taken)
+    for block in np.array_split(others, max(1, len(others) // _AT_ONCE)) if len(others) else ():
+        closeness = vectors[block] @ sampled.T
+        near = np.argpartition(-closeness, _NEAR, axis=1)[:, :_NEAR]
+        weight = np.maximum(np.take_along_axis(closeness, near, axis=1), 1e-6).astype(np.float64)
+        xy[block] = np.einsum("nk,nkd->nd", weight / weight.sum(axis=1, keepdims=True), placed[near])
+    how = "the two leading principal components" if small else "t-SNE"
+    if len(others):
+        how += (
+            f" of {len(taken):,} of them; the others lie among the {_NEAR} of these that are most like them"
+        )
+    return _fitted(xy), how
+
+
+def _fitted(xy: FloatArray) -> FloatArray:
+    """Centre and scale to [-1, 1], both axes alike."""
+    xy = (xy - xy.min(axis=0)) / max(float(np.ptp(xy, axis=0).max()), 1e-12) * 2
+    return np.asarray(xy - xy.max(axis=0) / 2)
 
 
 def sample(run: ReportData) -> IntArray:

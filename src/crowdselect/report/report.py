@@ -40,7 +40,7 @@ LISTED = 5_000
 
 _MISSED = 20
 _EXTREMES = 5
-_CLUSTERS = 60  # clusters in the table
+_CLUSTERS = 60  # clusters, or strata, in the table
 _WORDS = 5
 _DASH = "\u2013"
 _COPIES = {
@@ -176,7 +176,7 @@ def make_page(
     vega = [vega_bundle(vega_lite_version())] if figures else []
     page = render(
         "report.html",
-        scripts=[*vega, asset("report.js")],
+        scripts=[*vega, asset("parts.js") + asset("report.js")],
         data=data,
         made=made,
         title=f"{_pool_name(run)}: what was chosen",
@@ -316,6 +316,21 @@ def _map(run: ReportData) -> Content:
     return Content(figures={"map": figure}, values={"description": run.map.description, "colours": colours})
 
 
+def _quota(run: ReportData) -> Content | None:
+    """Gather what each stratum was to have and got; nothing without a quota."""
+    quota = run.facts.get("quota")
+    if quota is None:
+        return None
+    strata = sorted(quota["strata"], key=lambda one: (-one["asked"], one["name"]))
+    values = {
+        "column": quota["column"],
+        "rule": run.options["quota"],
+        "total": len(strata),
+        "rows": strata[:_CLUSTERS],
+    }
+    return Content(values=values)
+
+
 def _clusters(run: ReportData) -> Content:
     """Gather the clusters: size, quota, typical words, mean metrics."""
     if not run.clustered:
@@ -403,6 +418,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("student", "The student", _student),
     Section("metrics", "Metrics", _metrics),
     Section("map", "The map", _map),
+    Section("quota", "The quota", _quota),
     Section("clusters", "Clusters", _clusters),
     Section("rows", "Chosen rows", _rows),
     Section("extremes", "Best and worst", _extremes),

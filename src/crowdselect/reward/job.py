@@ -21,6 +21,7 @@ from crowdselect.errors import CrowdselectError, OptionError, OutputError
 from crowdselect.locks import Held, hold
 from crowdselect.pool.files import resolve
 from crowdselect.pool.pool import Pool
+from crowdselect.progress import Progress, Stages
 from crowdselect.repeats import is_current_file, made_by, made_in
 from crowdselect.reward.alike import Alike
 from crowdselect.reward.judge import JudgeOptions, JudgeScorer
@@ -290,11 +291,12 @@ class Job:
         from crowdselect.terminal import warn
 
         self._begin(total)
-        stored, meter = self._stored(), Meter(total)
+        stored = self._stored()
         stored.take_from_ledger()
         columns = [column for column in self.columns if column.scorer.paid]
         engine = self._options.engine
-        with cluster(engine) if engine.on_ray else nullcontext():
+        with cluster(engine) if engine.on_ray else nullcontext(), Stages()("scoring") as report:
+            meter = Meter(total, report=report)
             try:
                 if self._options.self_test and total != 0:
                     for column in columns:
@@ -575,10 +577,16 @@ class Meter:
     """
 
     def __init__(
-        self, total: int | None, *, stream: TextIO | None = None, clock: Callable[[], float] | None = None
+        self,
+        total: int | None,
+        *,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] | None = None,
+        report: Progress | None = None,
     ) -> None:
-        """Start; `total` is the number to do, None = not counted."""
+        """Start; `total` is the number to do, None = not counted; `report` shows it elsewhere too."""
         self.done = 0
+        self._report = report
         self._total = total
         self._stream = sys.stderr if stream is None else stream
         self._clock = time.monotonic if clock is None else clock
@@ -591,6 +599,8 @@ class Meter:
         """Add `count`, and show progress from time to time."""
         self.done += count
         self._at.tell("scoring", self.done, self._total)
+        if self._report is not None and self._total is not None:
+            self._report(self.done, max(self._total, self.done))
         now = self._clock()
         if now - self._said < (_TERMINAL if self._terminal else _PIPE):
             return

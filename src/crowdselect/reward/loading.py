@@ -178,7 +178,7 @@ def loaded(model: str, load: Callable[[], Any], *, revision: str | None, kind: s
         InputError: It does not exist, needs another package, or is not of this kind.
     """
     try:
-        with quiet_hub():
+        with quiet_hub(model):
             return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         text = one_line(error)

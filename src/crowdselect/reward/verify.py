@@ -9,7 +9,7 @@ from crowdselect.pool.prompts import chat_text
 from crowdselect.reward.protocol import BaseScorer, Item, Outcome, Scored
 from crowdselect.reward.specs import Spec
 from crowdselect.verify.processes import SECONDS, Checkers
-from crowdselect.verify.verifiers import RULES, VERIFIERS, Task, Verdict
+from crowdselect.verify.verifiers import RULES, VERIFIERS, Task, Verdict, is_doubtful
 
 _PACKAGES = {"math_verify": ("math-verify", "latex2sympy2_extended", "sympy")}
 """Optional package of a verifier → the distributions whose versions decide its verdicts."""
@@ -32,6 +32,7 @@ class VerifyScorer(BaseScorer):
         self._name = spec.target
         self._checkers = Checkers(spec.target, extract, processes=processes)
         self._refusals: dict[tuple[str | None, str], str | None] = {}
+        self._doubts: dict[tuple[str | None, str], bool] = {}
         packages = _PACKAGES.get(VERIFIERS[spec.target].needs or "", ())
         settings = {
             "kind": "verify",
@@ -46,6 +47,11 @@ class VerifyScorer(BaseScorer):
 
     def identity(self, item: Item) -> str:
         """Return answer and reference, and the question where it counts; see `Scorer.identity`."""
+        verifier = VERIFIERS[self._name]
+        if verifier.doubts is not None:
+            key = _task(self._name, item)[1:]
+            if key not in self._doubts:
+                self._doubts[key] = is_doubtful(verifier, *key)
         return checked_text(self._name, item)
 
     def refusals(self, items: Sequence[Item]) -> Sequence[str | None]:
@@ -62,8 +68,11 @@ class VerifyScorer(BaseScorer):
             yield [(at, _outcome(verdict))]
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; a note says of how many references answers are compared otherwise than one may think."""
         self._checkers.close()
+        count = sum(self._doubts.values())
+        if count:
+            self.notes = [f"{count:,} of {len(self._doubts):,} references {VERIFIERS[self._name].doubt}"]
 
 
 def checked_text(name: str, item: Item) -> str:

@@ -11,6 +11,7 @@ from crowdselect.pool.columns import as_text, quote
 from crowdselect.pool.files import is_remote, is_table
 from crowdselect.pool.layouts import ID_COLUMNS, detect
 from crowdselect.pool.pool import open_pool
+from crowdselect.pool.prompts import chat_text, parse_chat
 from crowdselect.pool.sidecars import read_lines
 from crowdselect.pool.source import Source, connect
 
@@ -105,11 +106,21 @@ def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> lis
     for number, row in enumerate(rows, 1):
         id_ = next((row[name] for name in _IDS if row.get(name)), None) or f"{Path(path).name}:{number}"
         value = row[text]
-        texts = _turns(value, where=f"{path}: {text} of {id_!r}") if text == "turns" else [value]
+        texts = _turns(value, where=f"{path}: {text} of {id_!r}") if text == "turns" else [_said(value)]
         turns = tuple(turn for turn in texts if turn is not None and turn.strip())
         if turns:
             questions.append(BenchmarkQuestion(id_, turns))
     return questions
+
+
+def _said(value: str | None) -> str | None:
+    """What a question asks: its text, or that of its messages."""
+    if value is None or not value.lstrip().startswith("["):
+        return value
+    try:
+        return chat_text(parse_chat(value))
+    except ValueError:  # a text that begins with a bracket
+        return value
 
 
 def _turns(value: str | None, *, where: str) -> list[str | None]:

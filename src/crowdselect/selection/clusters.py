@@ -4,6 +4,7 @@ A pool in memory and one that is read file by file are treated alike: centres ar
 assigned to them block by block, and vectors are read or computed only where they are needed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from crowdselect.embed.vectors import Vectors, open_vectors, vector_kind
 from crowdselect.errors import OptionError
 from crowdselect.numeric.clusters import fit_centres, group_labels, nearest, renumbered, sample_size
 from crowdselect.numeric.quotas import ranked
+from crowdselect.numeric.strata import Strata, cells
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.options import Options
@@ -30,6 +32,10 @@ class UnitVectors:
     def __getitem__(self, rows: IntArray) -> NDArray[np.float32]:
         """Return the vectors of some rows (ascending), shape (n, D)."""
         return unit_rows(self.raw(rows))
+
+    def cosines(self, rows: IntArray, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the cosine of each row (ascending) with each of E other texts, shape (n, E), without holding their vectors."""
+        return self._vectors.cosines(rows, texts)
 
     def raw(self, rows: IntArray) -> NDArray[np.float32]:
         """Return the same vectors, not normalised."""
@@ -52,6 +58,13 @@ class Grouping:
     """Whether there are clusters at all."""
     notes: tuple[str, ...] = ()
     """One-line facts to tell the user."""
+    strata: Strata | None = None
+    """By `quota`: the groups that get their places before clusters do."""
+
+    @property
+    def cells(self) -> NDArray[Any]:
+        """The clusters within strata, shape (N,): rows with the same number share one quota."""
+        return cells(self.labels, self.strata)
 
 
 def group(
@@ -62,6 +75,7 @@ def group(
     progress: Progress,
     *,
     column: NDArray[Any] | None = None,
+    strata: Strata | None = None,
     vectors: bool = False,
 ) -> Grouping:
     """Cluster the eligible rows as the options say.
@@ -74,6 +88,7 @@ def group(
             count here.
         progress: Called with the number of texts done.
         column: The values of `cluster_by`, shape (N,), if that option is set; a value of None = missing.
+        strata: By `quota`, if that option is set.
         vectors: Return vectors whatever the options are.
 
     Returns:
@@ -92,10 +107,12 @@ def group(
     wants_vectors = vectors or options.near_duplicates is not None
     clustered = by_vectors or column is not None
     if not by_vectors and not wants_vectors:
-        return Grouping(labels, names, None, None, clustered=clustered)
+        return Grouping(labels, names, None, None, clustered=clustered, strata=strata)
     keys = reseeded(hashes[rows], seed=options.seed, salt="sample")
     k = options.clusters if by_vectors else 0
     opened = vectors_for(reading, rows, keys, options, progress, k=k)
+    if vectors:
+        opened.prepare(rows)
     if k > 1:
         labels[rows] = cluster_rows(opened, rows, keys, k=k, seed=options.seed, progress=progress)
     elif not vector_kind(options.embedder).reads_text:  # all must be usable, even if few are needed
@@ -103,7 +120,7 @@ def group(
     else:
         opened.of(rows[:1])  # so that the embedder's name can state its dimensions
     unit = UnitVectors(opened) if wants_vectors else None
-    return Grouping(labels, names, unit, opened.name, clustered=clustered, notes=opened.notes)
+    return Grouping(labels, names, unit, opened.name, clustered=clustered, notes=opened.notes, strata=strata)
 
 
 def vectors_for(
@@ -203,7 +220,7 @@ def lookahead(
     """
     if options.near_duplicates is None or grouping.vectors is None:
         return None
-    return Lookahead(grouping.vectors, ranked(score, keys), grouping.labels, first=options.budget)
+    return Lookahead(grouping.vectors, ranked(score, keys), grouping.cells, first=options.budget)
 
 
 class Lookahead:
@@ -212,7 +229,7 @@ class Lookahead:
     Args:
         vectors: Vectors of any rows, ascending.
         order: The eligible rows, best first.
-        labels: Cluster of each row, shape (N,).
+        labels: Cluster of each row, of each stratum, shape (N,).
         first: How many rows, over all clusters, will certainly be needed.
     """
 

@@ -17,6 +17,7 @@ from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.selection.formats import holds_of
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.options import RL, Options
+from crowdselect.selection.quota import read_quota, without_quota
 from crowdselect.selection.rl import lacking
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, ObjectArray
@@ -44,8 +45,9 @@ REASONS: dict[str, str] = {
     "no_pair": "no two answers to one prompt with different rewards",
     "no_reference": "it has nothing to check an answer against",
     "outside": "a number lies outside its band of `keep` (named after the colon)",
+    "no_quota": "its value of the column of `quota` has no share",
     "below_floor": "its best reward is below the quality floor (of a selection made before bands)",
-    "contaminated": "it shares text with a benchmark question (named after the colon)",
+    "contaminated": "it shares text with a benchmark question or an example (named after the colon)",
     "no_score": "the method leaves it out (for the reason after the colon)",
     "duplicate_of": "the same text as a better-scoring instruction (named after the colon)",
     "near_duplicate_of": "too close to an instruction already chosen in its cluster (named after the colon)",
@@ -141,12 +143,20 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     Args:
         rows: What is known of the pool.
         found: From `lists`.
-        options: The bands, the weights and the format count here.
+        options: The bands, the weights, the quota and the format count here.
         weighted: Whether the score is made of the metrics: then a row needs every metric that has a weight.
 
     Returns:
         Shape (N,): a reason, or `ELIGIBLE`.
+
+    Raises:
+        OptionError: A value that has a share of the quota is in no row.
     """
+    return _in_full(eligibility(len(rows), barred(rows, found, options, weighted=weighted)), rows)
+
+
+def barred(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> dict[str, BoolArray]:
+    """Find the rows that each reason bars, shape (N,) each, in the order in which reasons count; arguments as for `bars`."""
     barred = dict(found.bars) | _by_what_they_are(rows, options)
     if not rows.blank.all():
         barred["no_instruction"] = rows.blank
@@ -157,8 +167,8 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
     if rows.n_rewards.any() and not bounded:  # without any reward, methods that need none can choose
         alone = len(rows.crowd.members) == 1  # then there is one reward at most
         barred["too_few_rewards"] = rows.n_rewards < (1 if alone else _FEWEST)
+    none = np.zeros(len(rows), dtype=np.bool_)
     if weighted:
-        none = np.zeros(len(rows), dtype=np.bool_)
         barred |= _undefined(rows, options, too_few=barred.get("too_few_rewards", none))
     barred |= (
         _without_answer(rows)
@@ -166,10 +176,13 @@ def bars(rows: Rows, found: Lists, options: Options, *, weighted: bool) -> Objec
         else {"no_reference": lacking(rows.checked, rows.columns)}
     )
     for band in bands:
-        values = rows.number(band.name)
+        values, outside = rows.number(band.name), f"outside:{band.name}"
         barred[f"no_number:{band.name}"] = np.isnan(values)
-        barred[f"outside:{band.name}"] = band.outside(values)
-    return _in_full(eligibility(len(rows), barred), rows)
+        barred[outside] = barred.get(outside, none) | band.outside(values)  # a number may have several bands
+    quota = read_quota(options.quota)
+    if quota is not None:
+        barred["no_quota"] = without_quota(quota, rows.columns[quota.column])
+    return barred
 
 
 def _in_full(reasons: ObjectArray, rows: Rows) -> ObjectArray:
@@ -268,7 +281,7 @@ def not_scored(reasons: ObjectArray) -> list[str]:
 
 
 def benchmark_facts(rows: Rows) -> list[dict[str, Any]]:
-    """Describe each file of `decontaminate`: path, fingerprint, number of questions, and how many rows they bar."""
+    """Describe each file of `decontaminate`, and of the method's examples: path, fingerprint, number of questions, and how many rows they bar."""
     facts, begin = [], 0
     for path, questions in rows.questions:
         end = begin + len(questions)

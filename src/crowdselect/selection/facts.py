@@ -1,7 +1,7 @@
 """A run's results as a selection: the columns of `selection.parquet`, the facts of the manifest, the warnings."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,28 @@ from crowdselect import __version__
 from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
+from crowdselect.numeric.responses import fits_of
+from crowdselect.numeric.strata import shared_out
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
+from crowdselect.selection.fitting import AS_USUAL, Fitting
 from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
+from crowdselect.selection.options import Options
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
 _LEAST = 10  # how many of the instructions on which the rewards agree least are named
 _FEW_FAMILIES = 3  # with fewer, metrics by family get a warning
+_SHOWN = 3  # strata named in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,24 @@ class Found:
     """Shape (N,); NaN = not eligible."""
     grouping: Grouping
     choice: Choice
+    fitting: Fitting = AS_USUAL
+    """By which answers were scored, where some were."""
     chance: FloatArray | None = None
     """The weight of each row, where rows were drawn by weights, shape (N,)."""
+    columns: Mapping[str, ObjectArray] = field(default_factory=dict)
+    """Further columns of the method's; see `Scored`."""
+
+    @property
+    def candidates(self) -> IntArray:
+        """The rows that could be chosen: eligible, and no duplicates of better-scoring ones."""
+        return np.flatnonzero(~np.isnan(self.score) & (self.choice.duplicate_of == _NONE))
+
+    @property
+    def quotas(self) -> dict[int, int]:
+        """How many rows were chosen from each cluster that has candidates."""
+        labels = self.grouping.labels
+        counts = np.bincount(labels[self.choice.rank > 0], minlength=int(labels.max()) + 1)
+        return {int(label): int(counts[label]) for label in np.unique(labels[self.candidates])}
 
 
 def selection_of(
@@ -92,12 +115,15 @@ def selection_table(found: Found) -> Table:
             "rank": pa.array(choice.rank, mask=~chosen),
             "reason": pa.array(_with_choice(found), pa.string()),
             **answer(answers.chosen, answers.sample, answers.reward, ""),
+            **_fit_columns(rows),
             **({} if answers.several is None else {"answers": answers_column(found, eligible)}),
             "cluster": pa.array(grouping.labels, pa.int64(), mask=~eligible | (not grouping.clustered)),
+            **_stratum_column(found, eligible),
             "score": nullable(found.score),
             **(
                 {} if found.chance is None else {"chance": nullable(np.where(eligible, found.chance, np.nan))}
             ),
+            **{name: _of_method(values, eligible) for name, values in found.columns.items()},
             **{name: nullable(values) for name, values in rows.metrics.items()},
             **{f"{name}_rank": nullable(values) for name, values in found.seen.ranks.items()},
             **{name: nullable(v) for name, v in rows.numbers.items() if name not in rows.metrics},
@@ -110,6 +136,66 @@ def selection_table(found: Found) -> Table:
             ),
         }
     )
+
+
+def _of_method(values: ObjectArray, eligible: BoolArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """A column of the method's: numbers or texts, null where a row is not eligible."""
+    import pyarrow as pa
+
+    if values.dtype == object:
+        return pa.array(values, pa.string(), mask=~eligible)
+    return nullable(np.where(eligible, values, np.nan))
+
+
+def _fit_columns(rows: Rows) -> dict[str, Any]:
+    """How well the answer of each chosen row fits, and of how many good ones it was taken; null for other rows."""
+    import pyarrow as pa
+
+    fitted = rows.fitted
+    if fitted is None:
+        return {}
+    at, fit, count = fitted.good.row[fitted.taken], np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
+    fit[at], count[at] = fitted.fits[fitted.taken], fitted.counts
+    return {"fit": nullable(fit), "good_answers": pa.array(count, mask=count == 0)}
+
+
+def fit_facts(rows: Rows, options: Options, fitting: Fitting) -> dict[str, Any]:
+    """Describe what taking the answers that fit did, beside taking the best-rewarded; nothing where it was not done."""
+    fits, fitted = fits_of(options.answer), rows.fitted
+    if fits is None or fitted is None:
+        return {}
+
+    def mean(values: FloatArray, at: IntArray) -> float | None:
+        known = np.sort(
+            values[at][~np.isnan(values[at])]
+        )  # sorted: the order of rows does not change the sum
+        return float(known.mean()) if known.size else None
+
+    fit, reward = fitted.fits, fitted.good.reward
+    return {
+        "fits": {
+            "model": fits.model,
+            "share": fits.share,
+            "max_length": fitting.max_length,
+            "scored": len(fit),
+            "without": int(np.isnan(fit).sum()),
+            "other_than_best": int((fitted.taken != fitted.best).sum()),
+            "fit": mean(fit, fitted.taken),
+            "fit_of_best": mean(fit, fitted.best),
+            "reward": mean(reward, fitted.taken),
+            "reward_of_best": mean(reward, fitted.best),
+        }
+    }
+
+
+def _stratum_column(found: Found, eligible: BoolArray) -> dict[str, Any]:
+    """The stratum of each eligible row by its name, where there is a quota."""
+    import pyarrow as pa
+
+    strata = found.grouping.strata
+    if strata is None:
+        return {}
+    return {"stratum": pa.array(strata.names, pa.string()).take(pa.array(strata.of, mask=~eligible))}
 
 
 def answers_column(found: Found, eligible: BoolArray) -> Any:  # noqa: ANN401  (an Arrow array)
@@ -207,10 +293,11 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             for member, count in zip(rows.crowd.members, rows.per_model, strict=True)
         ],
         "embedder": grouping.embedder,
-        "quotas": {str(cluster): quota for cluster, quota in found.choice.quotas.items()}
+        "quotas": {str(cluster): quota for cluster, quota in found.quotas.items()}
         if grouping.clustered
         else {},
         "cluster_names": grouping.names,
+        **quota_facts(found),
         "benchmarks": benchmark_facts(rows),
         **(
             {}
@@ -218,10 +305,56 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
             else {"checked": {**asdict(rows.checked), "needed": rows.checked.needed}}
         ),
         **_answers_given(found),
+        **fit_facts(rows, found.seen.options, found.fitting),
         "students": list(found.shards.students),
         **_of_student(found),
-        "notes": [*rows.pool_notes, *notes, *grouping.notes],
+        "notes": [*rows.pool_notes, *notes, *grouping.notes, *_short_notes(found)],
     }
+
+
+def quota_facts(found: Found) -> dict[str, Any]:
+    """Describe what each stratum was to have and got; nothing without a quota.
+
+    Returns:
+        `quota` with the `column` and the `strata`: of each the `name`, `eligible` (rows that could be chosen), `asked` (its
+        places) and `got` (rows chosen, fewer where it has no more, and more where it took the places of others).
+    """
+    strata, quota = found.grouping.strata, read_quota(found.seen.options.quota)
+    if strata is None or quota is None:
+        return {}
+    eligible = strata.sizes(found.candidates)
+    asked = shared_out(found.seen.options.budget, strata.weighing(eligible))
+    got = strata.sizes(np.flatnonzero(found.choice.rank > 0))
+    rows = zip(strata.names, eligible, asked, got, strict=True)
+    keys = ("name", "eligible", "asked", "got")
+    return {"quota": {"column": quota.column, "strata": [dict(zip(keys, row, strict=True)) for row in rows]}}
+
+
+def _without_places(found: Found) -> list[str]:
+    """Warn of strata that are too many or whose shares are too small for a single place."""
+    facts = quota_facts(found)
+    if not facts:
+        return []
+    strata = facts["quota"]["strata"]
+    idle = sum(one["eligible"] > 0 and one["got"] == 0 for one in strata)
+    return [
+        f"{idle} of the {counted(len(strata), 'value')} of {facts['quota']['column']} get no row: `budget` is too small for them"
+    ] * bool(idle)
+
+
+def _short_notes(found: Found) -> list[str]:
+    """Name the strata that could not fill their places, those that lack most first."""
+    facts = quota_facts(found)
+    short = [one for one in facts["quota"]["strata"] if one["got"] < one["asked"]] if facts else []
+    if not short:
+        return []
+    short.sort(key=lambda one: one["got"] - one["asked"])
+    named = ", ".join(f"{one['name']} {one['got']} of {one['asked']}" for one in short[:_SHOWN])
+    more = f" and {len(short) - _SHOWN} more" if len(short) > _SHOWN else ""
+    left = sum(one["asked"] - one["got"] for one in short)
+    return [
+        f"`quota`: too few rows of {facts['quota']['column']} {named}{more}; {left} {'place' if left == 1 else 'places'} went to the others"
+    ]
 
 
 def _of_student(found: Found) -> dict[str, Any]:
@@ -288,25 +421,25 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
         warnings.append(
             f"the pool holds no {absent} (wanted a column {wanted}), so there is no training file and nothing for a trainer"
         )
-    if grouping.clustered and len(choice.quotas) == 1:
+    quotas = found.quotas
+    if grouping.clustered and len(quotas) == 1:
         warnings.append("all eligible instructions are in one cluster, so clusters change nothing")
-    without = sum(quota == 0 for quota in choice.quotas.values())
+    without = sum(quota == 0 for quota in quotas.values())
     if grouping.clustered and without:
         warnings.append(
-            f"{without} of {len(choice.quotas)} clusters contribute no row: there are more clusters than rows to choose; "
+            f"{without} of {len(quotas)} clusters contribute no row: there are more clusters than rows to choose; "
             "lower `clusters`"
         )
+    warnings += _without_places(found)
     sizes = np.bincount(grouping.labels[found.seen.eligible])
     emptied = [
-        cluster
-        for cluster, quota in choice.quotas.items()
-        if grouping.clustered and 2 * quota > sizes[cluster]
+        cluster for cluster, quota in quotas.items() if grouping.clustered and 2 * quota > sizes[cluster]
     ]
     if emptied and 4 * int(chosen.sum()) < int(sizes.sum()):
         cluster = min(emptied)
         warnings.append(
-            f"{len(emptied)} of {len(choice.quotas)} clusters are so small that more than half of their eligible rows were "
-            f"taken (cluster {cluster}: {choice.quotas[cluster]} of {sizes[cluster]}), including low-scoring ones; try fewer `clusters`"
+            f"{len(emptied)} of {len(quotas)} clusters are so small that more than half of their eligible rows were "
+            f"taken (cluster {cluster}: {quotas[cluster]} of {sizes[cluster]}), including low-scoring ones; try fewer `clusters`"
         )
     return warnings
 

@@ -5,10 +5,13 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from crowdselect.engine.here import Run
 from crowdselect.errors import InputError, OptionError
@@ -26,6 +29,7 @@ from crowdselect.selection.formats import (
     record_schema,
     trainer_files,
 )
+from crowdselect.selection.options import Options
 from crowdselect.selection.records import RL, Record
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
@@ -73,7 +77,8 @@ def export(
         `selection.parquet`, `README.md`, `manifest.json` (written last) and the trainer's files.
 
     Raises:
-        OptionError: The format, file type or trainer is unknown, or they do not fit together.
+        OptionError: The format, file type or trainer is unknown, or they do not fit together; or the format is `rl`, and the pool
+            does not say for every chosen row what an answer is checked against.
         OutputError: The path is refused; see `crowdselect.writing.check_output`.
         InputError: The pool no longer holds an answer that was chosen.
 
@@ -86,6 +91,8 @@ def export(
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
+    if name == RL and selection.facts.get("checked") is None:
+        selection = _of_prompts(selection, pool, trainer=trainer, run=run)
     options, checked = selection.options, selection.facts.get("checked")
     if (name == RL) != (checked is not None):
         named = options.get("format")
@@ -101,6 +108,7 @@ def export(
         options["include"],
         options["exclude"],
         options.get("student_answers"),
+        options.get("examples"),
         *options["decontaminate"],
     ]
     inputs = [*pool.files, *(Path(file) for file in lists if file)]
@@ -130,6 +138,42 @@ def export(
         )
         write_manifest(folder, manifest if made is None else {**manifest, "made": dict(made)})
     return target
+
+
+def _of_prompts(
+    selection: Selection, pool: Pool | Chosen, *, trainer: str | None, run: Run | None
+) -> Selection:
+    """Take a selection of answers for one of prompts, where its pool says what an answer is checked against.
+
+    Raises:
+        OptionError: The pool does not, or not for every chosen row, or the trainer does not know the check.
+    """
+    again = "select again with `format='rl'`"
+    if not isinstance(pool, Pool):
+        raise OptionError(f"`format={RL!r}` needs the pool itself; {again}")
+    options = {**selection.options, "format": RL, "trainer": trainer, "reference": None, "source": None}
+    try:
+        columns = rl.columns_in(Options(budget=1, format=RL, trainer=trainer), pool)
+    except OptionError as error:
+        raise OptionError(f"{error}; {again}") from error
+    checked = {**asdict(columns), "needed": columns.needed}
+    found = replace(selection, options=options, facts={**selection.facts, "checked": checked})
+    texts, ids = chosen_of(pool, found, run=run), found.chosen
+    for column in columns.needed:
+        values = np.array(texts.values_of(column, ids), dtype=object)
+        without = int((values == np.array(None)).sum())
+        if without:
+            raise OptionError(
+                f"{pool.path}: {without:,} of the {len(ids):,} chosen rows have no {column}, so no answer to them can be checked; {again}"
+            )
+        if column == columns.source:
+            rl.check_sources(values, trainer=trainer, where=f"{pool.path}: {column}")
+    tools = sum(each is not None for each in texts.tools(ids))
+    if tools:
+        raise OptionError(
+            f"{pool.path}: {tools:,} of the {len(ids):,} chosen rows need tools, which `format={RL!r}` does not hold; {again}"
+        )
+    return found
 
 
 def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer: str | None) -> str:
@@ -378,7 +422,7 @@ def _manifest(selection: Selection, *, export: dict[str, Any]) -> dict[str, Any]
 
 
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of an absolute path: not to be published
-_PATHS = ("pool", "include", "exclude", "decontaminate", "student_answers")
+_PATHS = ("pool", "include", "exclude", "decontaminate", "student_answers", "examples")
 
 
 def dataset_card(
@@ -403,12 +447,12 @@ def dataset_card(
     hidden = {"cache"} | ({"embedder", "trust_remote_code"} if facts["embedder"] is None else set())
     chosen = selection.counts()["selected"]
     head: dict[str, Any] = {
-        "license": license_name or "unknown",
+        "license": "unknown",
         "tags": ["crowdselect", "instruction-tuning", "data-selection"],
     }
     if train_file is not None:
         head["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": train_file}]}]
-    return "\n".join(
+    card = "\n".join(
         [
             "---",
             *(f"{key}: {_yaml(value)}" for key, value in head.items()),
@@ -432,6 +476,7 @@ def dataset_card(
                     if value not in (None, (), []) and key not in hidden
                 },
             ),
+            *_quota_table(facts.get("quota")),
             *card_table(
                 "Every instruction of the pool, by reason",
                 {f"{name}: {REASONS[name]}": count for name, count in selection.counts().items()},
@@ -443,15 +488,49 @@ def dataset_card(
             ),
             "## Licence",
             "",
-            "The licences of the instructions and of the models' answers are those of their sources"
-            + (
-                f"; the person who made this folder names: {code(license_name)}."
-                if license_name
-                else ", unknown here."
-            ),
+            f"The licences of the instructions and of the models' answers are those of their sources{_UNLICENSED}",
             "",
         ]
     )
+    return card if license_name is None else licensed(card, license_name)
+
+
+_UNLICENSED = ", unknown here."
+_LICENSE = re.compile(r"\A---\n(?:(?!---$).*\n)*?(license: *(.*)\n)", re.MULTILINE)
+
+
+def license_in(card: str) -> str | None:
+    r"""Read which licence a card states in its header; None = none, or "unknown".
+
+    Example:
+        >>> license_in("---\nlicense: mit\n---\n"), license_in("---\nlicense: unknown\n---\n")
+        ('mit', None)
+    """
+    found = _LICENSE.match(card)
+    name = found[2].strip().strip("\"'") if found else ""
+    return None if name in ("", "unknown") else name
+
+
+def licensed(card: str, name: str) -> str:
+    r"""State a licence in a card's header, and in its last section where that names none.
+
+    Args:
+        card: What `dataset_card` wrote, perhaps edited since; without a header it gets one.
+        name: The licence.
+
+    Example:
+        >>> print(licensed("---\nlicense: unknown\n---\n# Mine", "mit"))
+        ---
+        license: "mit"
+        ---
+        # Mine
+    """
+    line, found = f"license: {_yaml(name)}\n", _LICENSE.match(card)
+    if found:
+        card = card[: found.start(1)] + line + card[found.end(1) :]
+    else:
+        card = f"---\n{line}" + (card[4:] if card.startswith("---\n") else f"---\n\n{card}")
+    return card.replace(_UNLICENSED, f"; the person who made this folder names: {code(name)}.")
 
 
 def _how(selection: Selection, *, train_file: str | None, format_name: str) -> str:
@@ -476,6 +555,17 @@ def _provenance(facts: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("pool", "fingerprint", "layout", "reward", "embedder")
         if facts.get(key) is not None
     }
+
+
+def _quota_table(quota: Mapping[str, Any] | None) -> list[str]:
+    """Write what each stratum was to have and got; nothing without a quota."""
+    if quota is None:
+        return []
+    rows = {
+        one["name"]: f"{one['got']} of {one['asked']} asked for, from {one['eligible']} eligible"
+        for one in quota["strata"]
+    }
+    return card_table(f"Rows by {code(quota['column'])}", rows)
 
 
 def card_table(title: str, values: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """One look at a pool, as a whole or file by file: the tables of its shards become `Rows` in id order."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,13 +17,15 @@ from crowdselect.numeric.duplicates import alike, grouped, text_key
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
-from crowdselect.numeric.responses import ChosenAnswers, check_answer
+from crowdselect.numeric.responses import ChosenAnswers, Several, check_answer, fits_of
 from crowdselect.pool.codes import sorted_once, to_numpy
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
 from crowdselect.selection.benchmarks import BenchmarkQuestion, read_questions
+from crowdselect.selection.examples import Examples, read_examples
+from crowdselect.selection.fitting import check_fits
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.measure import (
     SCORES,
@@ -40,6 +42,7 @@ from crowdselect.selection.measure import (
 )
 from crowdselect.selection.methods import CROWD, Method
 from crowdselect.selection.numbers import (
+    as_numbers,
     check_marks,
     check_number,
     depends_on_all,
@@ -53,8 +56,9 @@ from crowdselect.selection.numbers import (
 from crowdselect.selection.options import BEST_STUDENT, RL, Options, wants_model
 from crowdselect.selection.overlap import QuestionIndex
 from crowdselect.selection.own_answers import OwnAnswers, own_answers
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
-from crowdselect.selection.reading import Shards, number_of_bins, shards_of
+from crowdselect.selection.reading import Shards, file_columns, number_of_bins, shards_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.student import REACH, Student
@@ -170,12 +174,13 @@ class _Request:
 
 def _rows(shards: Shards, request: _Request) -> Rows:
     pool, options = shards.pool, request.options
-    questions = tuple(
-        (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
-    )
+    questions, examples = _questions(request)
     look, notes = _look(shards, request, [question for _, found in questions for question in found])
     if options is not None:
         check_answer(options.answer, models=shards.models)
+        check_fits(options, request.method, pool, numbers=_named(options, request.also, pool))
+        if fits_of(options.answer) is not None and look.sample_reward is None:
+            pool.reward_name(None)
     look, goods, merged, matrix = _read(shards, request, look)
     if look.joined and not merged.total("kept"):  # no id of the file is one of the pool's
         look, goods, merged, matrix = _read(shards, request, replace(look, respelt=True))
@@ -195,6 +200,10 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         metrics |= extra
         notes += [] if note is None else [note]
     columns, answers = merged.named("column"), _answers(merged)
+    metrics |= {
+        name: as_numbers(columns[name], where=_where(pool.path, name, ids))
+        for name in _own_numbers(options, pool)
+    }
     own, own_notes = (
         (None, [])
         if request.own is None
@@ -227,7 +236,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
     owner, owner_notes = _owners(merged, look, options)
-    notes += owner_notes
+    notes += [*owner_notes, *([] if examples is None else examples.notes)]
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:
@@ -250,6 +259,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,
         questions=questions,
+        examples=() if examples is None else examples.examples,
         owner=owner,
         columns=columns,
         checked=_checked(pool, columns, options),
@@ -266,6 +276,20 @@ def _rows(shards: Shards, request: _Request) -> Rows:
     )
 
 
+def _questions(
+    request: _Request,
+) -> tuple[tuple[tuple[str, list[BenchmarkQuestion]], ...], Examples | None]:
+    """Read what no row may share text with: the benchmarks' questions by file, and last the method's examples; also return these."""
+    options, file = request.options, request.method.examples
+    questions = tuple(
+        (path, read_questions(path)) for path in (() if options is None else options.decontaminate)
+    )
+    if file is None:
+        return questions, None
+    examples = read_examples(file)
+    return (*questions, (file, examples.questions)), examples
+
+
 def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion]) -> tuple[Look, list[str]]:
     """Decide what to read of each shard; also return the notes about the crowd."""
     pool, options, models = shards.pool, request.options, shards.models
@@ -276,7 +300,9 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         if len(models) < 2:
             only = f"only {models[0]!r}" if models else "none"
             only += f", besides the student {', '.join(shards.students)}" if shards.students else ""
-            raise InputError(f"{pool.path}: a crowd needs at least two models; found {only}")
+            raise InputError(
+                f"{pool.path}: a crowd needs at least two models; found {only}; without one choose with `method='reward'`"
+            )
     elif len(models) == 1 and (request.reward is not None or pool.usual_reward is not None):
         name = request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
     sample_reward = name
@@ -309,11 +335,13 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         options=options,
         questions=tuple(questions),
         digests=request.own is not None,
-        student_column=column,
+        plain=(*_own_numbers(options, pool), *(() if column is None else (column,))),
         columns=tuple(dict.fromkeys((*needed_columns, *request.method.columns))),
         numbers=tuple(name for name in numbers if not depends_on_all(name)),
         scores=any(map(rests_on_items, numbers)),
-        text_keys=options is not None and not shards.whole and wants_model(options),
+        text_keys=options is not None
+        and not shards.whole
+        and wants_model(options, method=request.method.vectors),
         below=_threshold(shards),
         limit_seed=pool.seed,
     )
@@ -322,9 +350,56 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
 
 def _columns_of(options: Options, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that the options need of every row."""
-    by_column = options.cluster_by if number_of_bins(options, pool) is None else None
+    of_pool = number_of_bins(options, pool) is None and options.cluster_by not in file_columns(options, pool)
+    by_column = options.cluster_by if of_pool else None
+    quota = read_quota(options.quota)
+    by_quota = None if quota is None else _grouping_column(quota.column, pool)
+    numbers = _own_numbers(options, pool)
     rl = () if options.format != RL else columns_in(options, pool).needed
-    return tuple(name for name in (by_column, *rl) if name is not None)
+    return tuple(name for name in (by_column, by_quota, *numbers, *rl) if name is not None)
+
+
+def _grouping_column(name: str, pool: Pool) -> str:
+    """Check that the column of `quota` may have one value per instruction.
+
+    Raises:
+        InputError: There is no such column.
+        OptionError: It is a reward column.
+    """
+    if name not in pool.columns:
+        pool.column(name)  # its error names the columns that there are
+    if name in pool.reward_columns:
+        raise OptionError(f"`quota`: {name} holds rewards; name a column that groups instructions")
+    return name
+
+
+def _own_numbers(options: Options | None, pool: Pool) -> tuple[str, ...]:
+    """The columns of the pool that bands and bins name as numbers; any other number of that name wins.
+
+    Raises:
+        OptionError: It is the name of a column of `selection.parquet`.
+    """
+    if options is None:
+        return ()
+    rewards = (options.reward,) if isinstance(options.reward, str) else options.reward or (pool.usual_reward,)
+    known = {*METRICS, *rewards, *(() if options.metrics is None else number_columns(options.metrics))}
+    found = {
+        name: where
+        for name, where in _named(options, (), pool).items()
+        if name in pool.columns and name not in known and not is_number(name)
+    }
+    for name, where in found.items():
+        if name in COLUMNS:
+            raise OptionError(
+                f"`{where}`: {name!r} is a column of the pool, but selection.parquet has one of that name; call it otherwise, or "
+                "put it into a file of `metrics`"
+            )
+    return tuple(found)
+
+
+def _where(path: str, name: str, ids: Ids) -> Callable[[int], str]:
+    """Name the value of a row, for messages."""
+    return lambda row: f"{path}: {name} of id {ids[row]!r}"
 
 
 def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str, ...]:
@@ -336,6 +411,7 @@ def _wanted(request: "_Request", pool: Pool, models: Sequence[str]) -> tuple[str
     options, student = request.options, request.student.named
     named = _named(options, request.also, pool)
     more = [] if options is None or options.metrics is None else number_columns(options.metrics)
+    more = [*more, *_own_numbers(options, pool)]
     for name, where in named.items():
         check_number(
             name,
@@ -601,10 +677,17 @@ def _answers(merged: _Merged) -> ChosenAnswers:
         unfinished=merged.numbers("unfinished"),
         text=merged.numbers("text") if "text" in merged.table.column_names else None,
         endings=_endings(merged),
-        several=several_in(merged.table["several"].combine_chunks(), sampled=sampled)
-        if "several" in merged.table.column_names
-        else None,
+        several=_listed(merged, "several"),
+        good=_listed(merged, "good answers"),
     )
+
+
+def _listed(merged: _Merged, name: str) -> Several | None:
+    """Some answers of each row, where they were listed."""
+    if name not in merged.table.column_names:
+        return None
+    sampled = "sample" in merged.table.column_names
+    return several_in(merged.table[name].combine_chunks(), sampled=sampled)
 
 
 def _endings(merged: _Merged) -> dict[str, int]:

@@ -24,9 +24,8 @@ from crowdselect.numeric.duplicates import digests
 from crowdselect.numeric.ensembles import Agreement, combine_rewards, reward_agreement
 from crowdselect.numeric.good import is_good, tallied
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
-from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, unsaid
-from crowdselect.pool.answers import Texts
-from crowdselect.pool.batches import Targets
+from crowdselect.numeric.responses import ChosenAnswers, Several, answers_among, find_answers, fits_of, unsaid
+from crowdselect.pool.batches import Targets, Texts
 from crowdselect.pool.cells import CellRewards
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.howread import HowRead
@@ -82,8 +81,8 @@ class Look:
     """Whether the texts' digests are wanted without options, too."""
     columns: tuple[str, ...] = ()
     """Further columns of the pool to read, with one value per instruction."""
-    student_column: str | None = None
-    """One of these, which is no reward: the student's success."""
+    plain: tuple[str, ...] = ()
+    """Those of them that are no rewards, though they are numbers: the student's success, and what bands and bins name."""
     numbers: tuple[str, ...] = ()
     """Numbers per instruction to find; see `crowdselect.selection.numbers`."""
     scores: bool = False
@@ -309,10 +308,12 @@ def answers_of(
         return find_answers(
             best_of, usable=usable, hashes=hashes, models=names, answer="best", pairs=False, seed=0
         )
-    answer = options.answer
+    fits = fits_of(options.answer)  # which takes an answer later, of chosen rows alone
+    answer = options.answer if fits is None else "best"
     if answer == "best" and len(names) == 1 and np.isnan(matrix.scores).all():
         answer = f"model:{names[0]}"  # the only answer is the best one, whether it has a reward or not
-    if matrix.candidates is None and options.answers_per_row == 1 and options.pairs != "within-model":
+    of_cells = options.answers_per_row == 1 and options.pairs != "within-model" and fits is None
+    if matrix.candidates is None and of_cells:
         answers = find_answers(
             matrix.scores,
             usable=usable,
@@ -332,6 +333,7 @@ def answers_of(
             pairs=options.pairs,
             per_row=options.answers_per_row,
             unsaid=unsaid(matrix.scores, usable),
+            good=None if fits is None else fits.share,
         )
     return with_targets(answers, matrix.targets, matrix.scores, options=options, models=names)
 
@@ -486,7 +488,7 @@ def _texts_told(options: Options) -> Texts | None:
     """How the texts of answers have to be told apart."""
     if options.pairs is not None:
         return "folded"
-    return "spaced" if options.answers_per_row > 1 else None
+    return "spaced" if options.answers_per_row > 1 or fits_of(options.answer) is not None else None
 
 
 def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Options) -> Candidates | None:
@@ -721,6 +723,8 @@ def _answer_columns(answers: ChosenAnswers) -> dict[str, NDArray[Any]]:
         columns |= {"rejected": answers.rejected.astype(np.int32), "rejected_reward": answers.rejected_reward}
     if answers.several is not None:
         columns["several"] = listed_answers(answers.several, len(answers.chosen))
+    if answers.good is not None:
+        columns["good answers"] = listed_answers(answers.good, len(answers.chosen))
     return columns
 
 
@@ -754,12 +758,12 @@ def _text_columns(pool: Pool, look: Look, options: Options, rows: IntArray) -> d
 
     digest, texts = _digests(pool, rows)
     columns = {"digest": digest}
-    if not look.text_keys and not options.decontaminate:
+    if not look.text_keys and not look.questions:
         return columns
     texts = to_numpy(texts)
     if look.text_keys:
         columns[TEXT_KEY] = pa.array([None if t is None else key_of(t) for t in texts], pa.binary(32))
-    if options.decontaminate:
+    if look.questions:
         index = QuestionIndex.of(look.questions, ngram=options.decontaminate_ngram)
         found = index.find(texts)
         columns["whole_question"] = pa.array(found.whole.astype(np.int32))
@@ -801,7 +805,7 @@ def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswer
 
     columns: dict[str, Any] = {}
     for name in look.columns:
-        if name in pool.reward_columns and name != look.student_column:
+        if name in pool.reward_columns and name not in look.plain:
             columns[f"reward {name}"] = _reward_of(pool, look, name, rows, answers)
         elif name in pool.columns:
             columns[f"column {name}"] = pa.array(pool.column(name)[rows], pa.large_string())

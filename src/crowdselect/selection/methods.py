@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.numeric.quotas import Choice, check_budget, choose, water_fill
+from crowdselect.numeric.quotas import Choice, check_budget, choose, levels, owners_of
 from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
@@ -125,6 +125,8 @@ class Scored:
     """The weight of each row in a draw, shape (N,), at least 0; None = rows are not drawn by weights."""
     notes: tuple[str, ...] = ()
     """One-line facts to tell the user."""
+    columns: Mapping[str, ObjectArray] = field(default_factory=dict)
+    """Further columns of `selection.parquet`, shape (N,) each: numbers, NaN = none, or texts, None = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,8 @@ class Method:
     """The score is made of the metrics: rows that lack one with a weight are not eligible."""
     vectors: bool = False
     """`arrange` needs vectors."""
+    examples: str | None = None
+    """A file of examples that `arrange` compares rows with, by their vectors; rows that share text with one are barred."""
     needs: frozenset[Need] = frozenset()
     """Texts that `score` reads of the eligible rows."""
     known: Callable[[Seen, Progress], int | None] | None = None
@@ -167,7 +171,8 @@ class Method:
     @property
     def needs_the_whole(self) -> str | None:
         """Why a pool cannot be read file by file for this method; None if it can."""
-        return f"{self.name} needs the vectors of all rows" if self.vectors else None
+        compares = self.examples is not None  # with a few vectors, which needs no others
+        return f"{self.name} needs the vectors of all rows" if self.vectors and not compares else None
 
 
 def _weighted_ranks(seen: Seen, _progress: Progress) -> Scored:
@@ -247,10 +252,11 @@ def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
     options = seen.options
     return choose(
         score,
-        labels=grouping.labels,
+        labels=grouping.cells,
         keys=seen.keys,
         groups=seen.known.groups,
         budget=options.budget,
+        strata=grouping.strata,
         vectors=lookahead(grouping, score, seen.keys, options),
         near_duplicates=options.near_duplicates,
     )
@@ -296,10 +302,13 @@ def with_duplicates(seen: Seen, score: FloatArray) -> FloatArray:
 
 
 def depths(seen: Seen, grouping: Grouping) -> dict[int, int]:
-    """Compute how many rows the choice may take from each cluster, by label."""
-    labels, counts = np.unique(grouping.labels[first_of_groups(seen)], return_counts=True)
-    budget = min(seen.options.budget, int(counts.sum()))
-    level, left = water_fill(counts.tolist(), budget)
+    """Compute how many rows the choice may take from each cluster, of each stratum, by its number in `Grouping.cells`."""
+    rows = np.flatnonzero(first_of_groups(seen))
+    numbers, first, counts = np.unique(grouping.cells[rows], return_index=True, return_counts=True)
+    capacities = counts.tolist()
+    owners, weights = owners_of(rows[first].tolist(), capacities, grouping.strata)
+    found = levels(capacities, owners, min(seen.options.budget, len(rows)), weights)
     return {
-        int(label): min(int(count), level + (left > 0)) for label, count in zip(labels, counts, strict=True)
+        int(number): min(capacity, level + (left > 0))
+        for number, capacity, (level, left) in zip(numbers, capacities, found, strict=True)
     }

@@ -9,9 +9,11 @@ from crowdselect.errors import BudgetError, OptionError
 from crowdselect.numeric.ensembles import check_ensemble
 from crowdselect.numeric.metrics import METRICS, Ties
 from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
+from crowdselect.numeric.responses import fits_of
 from crowdselect.selection.former import refuse_former
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.numbers import is_number
+from crowdselect.selection.quota import read_quota
 from crowdselect.selection.student import Student
 
 RL = "rl"
@@ -49,10 +51,15 @@ class Options:
     """Number of clusters K; 0 = no clusters."""
     cluster_by: str | None = None
     """A column of the pool whose values are the clusters instead; or NAME:B, bins of equal count of a number."""
+    quota: str | None = None
+    """How many rows each value of a column gets, COLUMN=RULE: equal, proportional, or shares such as a:0.5,b:0.3,rest:0.2.
+    Clusters are made of all rows; each value gives its places to its own part of them."""
     embedder: str = "lsa"
-    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME or a sentence-transformers model."""
+    """What turns instructions into vectors: lsa, minilm, file:VECTORS, column:NAME, a sentence-transformers model, or
+    hidden:MODEL, the hidden states of a language model."""
     answer: str = "best"
-    """Whose answer to train on: best, random, topN-random or model:NAME; of several samples of a model, one of them."""
+    """Whose answer to train on: best, random, topN-random, model:NAME or fits:MODEL (see `crowdselect.selection.fitting`); of
+    several samples of a model, one of them."""
     answers_per_row: int = 1
     """How many answers a chosen instruction may have, different ones, best first."""
     allow_cut: bool = False
@@ -89,7 +96,7 @@ class Options:
     file_type: str = "jsonl"
     """Its file type, likewise."""
     reference: str | None = None
-    """With `format='rl'`: the column of the right answer; None finds answer, target, ground_truth or solution."""
+    """With `format='rl'`: the column of the right answer; None finds reference, answer, target, ground_truth or solution."""
     source: str | None = None
     """With `format='rl'`: the column that picks the trainer's reward function; None takes the trainer's own name for it."""
     pass_rate: str | None = None
@@ -113,6 +120,7 @@ class Options:
         keep: object = self.keep
         object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(self.keep))
         bands_of(self.keep)
+        read_quota(self.quota)
         if self.budget < 1:
             raise BudgetError(f"`budget` is {self.budget}; wanted at least 1")
         if self.ties not in get_args(Ties):
@@ -153,7 +161,9 @@ class Options:
             )
         if self.answers_per_row < 1:
             raise OptionError(f"`answers_per_row` is {self.answers_per_row}; wanted at least 1")
-        if self.answers_per_row > 1 and (self.pairs is not None or "random" in self.answer.split("-")):
+        fits = fits_of(self.answer)
+        one_of_some = fits is not None or "random" in self.answer.split("-")
+        if self.answers_per_row > 1 and (self.pairs is not None or one_of_some):
             other = f"answer={self.answer!r}" if self.pairs is None else f"pairs={self.pairs!r}"
             raise OptionError(
                 f"`answers_per_row={self.answers_per_row}` takes the best answers, so it cannot be combined with `{other}`"
@@ -188,8 +198,9 @@ class Options:
                 value = getattr(self, name)
                 if value is not None:
                     raise OptionError(f"`{name}={value!r}` is of `format='rl'`; add that")
-        elif self.answers_per_row > 1:
-            raise OptionError("`format='rl'` writes prompts without answers; leave `answers_per_row` out")
+        elif self.answers_per_row > 1 or fits_of(self.answer) is not None:
+            name = "answers_per_row" if self.answers_per_row > 1 else "answer"
+            raise OptionError(f"`format='rl'` writes prompts without answers; leave `{name}` out")
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options by name, as plain values for the manifest.
@@ -213,6 +224,6 @@ def wants_vectors(options: Options) -> bool:
     return by_vectors or options.near_duplicates is not None
 
 
-def wants_model(options: Options) -> bool:
-    """Tell whether a model has to embed texts."""
-    return wants_vectors(options) and vector_kind(options.embedder).runs_a_model
+def wants_model(options: Options, *, method: bool = False) -> bool:
+    """Tell whether a model has to embed texts; `method` says whether the method needs vectors."""
+    return (method or wants_vectors(options)) and vector_kind(options.embedder).runs_a_model

@@ -7,16 +7,19 @@ import numpy as np
 from crowdselect.crowd import Crowd
 from crowdselect.embed.models import check_embedder
 from crowdselect.embed.texts import TextVectors
-from crowdselect.embed.vectors import vector_kind
+from crowdselect.modelfolders import is_here
+from crowdselect.numeric.responses import fits_of
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress, Stages
 from crowdselect.seeding import reseeded
-from crowdselect.selection.clusters import check_clusters, vectors_for
+from crowdselect.selection.clusters import check_clusters, group, vectors_for
 from crowdselect.selection.eligible import ELIGIBLE, bars, lists
+from crowdselect.selection.fitting import AS_USUAL, Fitting, checked_fits, good_of, scored_answers, scorer_of
 from crowdselect.selection.look import look_at
-from crowdselect.selection.methods import Method, Seen, check_rows
+from crowdselect.selection.methods import Method, Seen, arranged, check_rows, choice_of, scored_rows
 from crowdselect.selection.options import Options, wants_model
-from crowdselect.selection.reading import embeddable
+from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
+from crowdselect.types import BoolArray, ObjectArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Work:
     what: str
     """What is computed, and by which model, for people to read."""
     rows: int
-    """Eligible rows: the most that have to be computed."""
+    """Eligible rows, or answers: the most that have to be computed."""
     known: int
     """How many of them have their result in the cache."""
     is_here: bool = True
@@ -34,12 +37,19 @@ class Work:
 
 
 def runs_a_model(options: Options, method: Method) -> bool:
-    """Tell whether a selection runs a model: by its method, or as its embedder."""
-    return method.known is not None or _embeds(options, method)
+    """Tell whether a selection runs a model: by its method, as its embedder, or for the answers that fit."""
+    embeds = wants_model(options, method=method.vectors)
+    return method.known is not None or embeds or fits_of(options.answer) is not None
 
 
 def plan(
-    pool: Pool, options: Options, *, method: Method, crowd: Crowd | None = None, stages: Stages | None = None
+    pool: Pool,
+    options: Options,
+    *,
+    method: Method,
+    fitting: Fitting = AS_USUAL,
+    crowd: Crowd | None = None,
+    stages: Stages | None = None,
 ) -> list[Work]:
     """List what `select` would compute by models, without loading one or storing anything.
 
@@ -47,6 +57,7 @@ def plan(
         pool: As for `crowdselect.select`.
         options: As for `crowdselect.select`.
         method: As for `crowdselect.select`.
+        fitting: As for `crowdselect.select`.
         crowd: As for `crowdselect.select`.
         stages: As for `crowdselect.select`.
 
@@ -56,7 +67,7 @@ def plan(
     Raises:
         CrowdselectError: As for `crowdselect.select`, as far as it can be known before a model runs.
     """
-    stage = stages or Stages()
+    stage, fits = stages or Stages(), checked_fits(options)
     with stage("rewards and metrics"):
         shards, rows = look_at(pool, options=options, crowd=crowd, method=method)
     with stage("eligibility"):
@@ -69,13 +80,47 @@ def plan(
             model = f"{method.name} by {method.arguments.get('model')}"
             known = method.known(seen, progress)
             work.append(Work(model, len(seen.rows), known or 0, is_here=known is not None))
-        if _embeds(options, method):
+        if wants_model(options, method=method.vectors):
             work.append(_embedding(seen, progress))
+        if fits is not None:
+            done = all(each.is_here and each.known == each.rows for each in work)
+            chosen = _chosen(method, seen, reasons, progress) if done else None
+            work.append(_scoring(fits.model, seen, chosen, fitting, progress))
     return work
 
 
-def _embeds(options: Options, method: Method) -> bool:
-    return wants_model(options) or (method.vectors and vector_kind(options.embedder).runs_a_model)
+def _chosen(method: Method, seen: Seen, reasons: ObjectArray, progress: Progress) -> BoolArray:
+    """Choose the rows, shape (N,), where no model has to run for that."""
+    shards, rows, options = seen.shards, seen.known, seen.options
+    scored, seen, _ = scored_rows(method, seen, reasons, progress)
+    grouping = group(
+        embeddable(shards, rows, options, seen.eligible),
+        seen.eligible,
+        rows.hashes,
+        options,
+        progress,
+        column=cluster_column(shards, rows, options, seen.eligible),
+        strata=quota_strata(rows, options, seen.eligible),
+        vectors=method.vectors,
+    )
+    return choice_of(seen, arranged(method, seen, scored, grouping).score, grouping).rank > 0
+
+
+def _scoring(model: str, seen: Seen, chosen: BoolArray | None, fitting: Fitting, progress: Progress) -> Work:
+    """Count the good answers of the chosen rows; where these are not known, of those that have the most."""
+    shards, rows, options = seen.shards, seen.known, seen.options
+    good = good_of(rows, seen.eligible if chosen is None else chosen, options)
+    here = is_here(model)
+    if chosen is None:
+        counts = np.sort(np.unique(good.row, return_counts=True)[1])
+        most = int(counts[-options.budget :].sum())
+        return Work(f"fits of answers by {model}, at most (the vectors decide which)", most, 0, here)
+    scorer = scorer_of(options, fitting) if here else None
+    known = 0
+    if scorer is not None:
+        found = scored_answers(scorer.are_known, good, shards=shards, rows=rows, progress=progress)
+        known = int(found.sum())
+    return Work(f"fits of answers by {model}", len(good.row), known, here)
 
 
 def _embedding(seen: Seen, progress: Progress) -> Work:
@@ -85,7 +130,7 @@ def _embedding(seen: Seen, progress: Progress) -> Work:
     is_here, known = check_embedder(options.embedder), 0
     if is_here and options.cache:
         keys = reseeded(seen.known.hashes[rows], seed=options.seed, salt="sample")
-        reading = embeddable(seen.shards, seen.known)
+        reading = embeddable(seen.shards, seen.known, options, seen.eligible)
         vectors = vectors_for(reading, rows, keys, options, progress, k=options.clusters)
         known = int(np.sum(vectors.kept(rows))) if isinstance(vectors, TextVectors) else 0
     return Work(f"vectors by {options.embedder}", len(rows), known, is_here)

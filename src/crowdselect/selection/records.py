@@ -124,7 +124,7 @@ FORMATS: dict[str, Form] = {
         },
     ),
     "dpo": Form(_pair, {"prompt": "turns", "chosen": "turns", "rejected": "turns"}),
-    RL: Form(_prompt, {"prompt": "turns"}),
+    RL: Form(_prompt, {"prompt": "turns"}, tools=False),
 }
 """The formats by name, as they are written where a trainer has no form of its own."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from crowdselect.selection.options import Options
 
-REFERENCES = ("answer", "target", "ground_truth", "solution")
+REFERENCES = ("reference", "answer", "target", "ground_truth", "solution")
 """Columns that are looked for as the reference, in this order."""
 CUSTOM = "custom"
 """The source that stands for a reward function of one's own."""

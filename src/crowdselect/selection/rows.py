@@ -13,11 +13,12 @@ from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, by_family, of_samples
 from crowdselect.numeric.ranks import check_weights
-from crowdselect.numeric.responses import ChosenAnswers
+from crowdselect.numeric.responses import ChosenAnswers, Several
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.seeding import UInt64Array
 from crowdselect.selection.benchmarks import BenchmarkQuestion
+from crowdselect.selection.examples import Example
 from crowdselect.selection.measure import Look, Matrix
 from crowdselect.selection.own_answers import JoinedAnswers
 from crowdselect.selection.rl import Columns
@@ -32,14 +33,41 @@ COLUMNS = (
     "model",
     "sample",
     "reward",
+    "fit",
+    "good_answers",
     "answers",
     "cluster",
+    "stratum",
     "score",
     "chance",
+    "example",
+    "similarity",
     "n_rewards",
     "reward_agreement",
 )
 """Reserved names, which no column of the `metrics` file may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The good answers of the chosen rows, how well each fits the student, and which were taken."""
+
+    good: Several
+    """By row, the best-rewarded first; B of them."""
+    fits: FloatArray
+    """Mean log-likelihood per token, shape (B,), at most 0; higher = the model would sooner say it itself. NaN = not known."""
+    taken: IntArray
+    """Which of them are trained on, one for each chosen row, by row."""
+
+    @property
+    def best(self) -> IntArray:
+        """Which of them are the best-rewarded of their rows, likewise."""
+        return np.unique(self.good.row, return_index=True)[1]
+
+    @property
+    def counts(self) -> IntArray:
+        """How many each chosen row has, likewise."""
+        return np.unique(self.good.row, return_counts=True)[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +92,8 @@ class Rows:
     """Whose answer to train on."""
     crowd: Crowd
     """One member per model of the pool, in the pool's order."""
+    fitted: Fitted | None = None
+    """Of the chosen rows, once `answer='fits:MODEL'` took their answers; see `crowdselect.selection.fitting`."""
     per_model: IntArray
     """Rewards per model, shape (M,)."""
     lowest: float
@@ -77,7 +107,9 @@ class Rows:
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
     questions: tuple[tuple[str, list[BenchmarkQuestion]], ...] = ()
-    """Files of benchmark questions, and their questions."""
+    """Files of benchmark questions, the method's examples last, and their questions."""
+    examples: tuple[Example, ...] = ()
+    """What the method compares rows with."""
     owner: IntArray | None = None
     """Shape (N,): which of these questions, numbered over all files, each row shares text with; -1 = none."""
     columns: Mapping[str, ObjectArray] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The whole way from a scored pool to a selection, on one page, whatever the pool's size and wherever it is read.
 
 pool ─▶ look ─▶ rows: metrics ─▶ uniform ranks ─▶ score ─┐
-  └───▶ texts ─▶ vectors ─▶ clusters ────────────────────┴▶ choice ─▶ Selection
+  └───▶ texts ─▶ vectors ─▶ clusters ────────────────────┴▶ choice ─▶ (answers that fit) ─▶ Selection
 """
 
 from crowdselect.crowd import Crowd
@@ -11,6 +11,7 @@ from crowdselect.progress import Stages
 from crowdselect.selection.clusters import group
 from crowdselect.selection.eligible import ELIGIBLE, bars, lists, not_scored
 from crowdselect.selection.facts import Found, selection_of
+from crowdselect.selection.fitting import AS_USUAL, Fitting, scorer_of, with_fits
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import (
     Method,
@@ -22,7 +23,7 @@ from crowdselect.selection.methods import (
     scored_rows,
 )
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import cluster_column, embeddable
+from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
 from crowdselect.selection.rows import check_usable
 from crowdselect.selection.selection import Selection
 
@@ -33,6 +34,7 @@ def select(
     *,
     crowd: Crowd | None = None,
     method: Method | None = None,
+    fitting: Fitting = AS_USUAL,
     run: Run | None = None,
     stages: Stages | None = None,
 ) -> Selection:
@@ -45,6 +47,7 @@ def select(
         crowd: Family and size of the models; None reads them off the names.
         method: What scores the rows; see `crowdselect.methods` for others. None = the crowd's metrics; with a student,
             `teachable`.
+        fitting: How a model scores answers, where `answer` is fits:MODEL.
         run: What reads the pool's files one by one, as on a cluster; None = this process, and only for large pools.
         stages: Times the stages and shows progress.
 
@@ -59,6 +62,7 @@ def select(
         See `crowdselect.Selection`.
     """
     stage, method = stages or Stages(), method or default_method(options)
+    scorer = scorer_of(options, fitting)
     with stage("rewards and metrics"):
         shards, rows = look_at(pool, options=options, crowd=crowd, method=method, run=run)
         if method.weighted:
@@ -72,17 +76,23 @@ def select(
         scored, seen, reasons = scored_rows(method, seen, reasons, progress)
     with stage("clusters") as progress:
         grouping = group(
-            embeddable(shards, rows),
+            embeddable(shards, rows, options, seen.eligible),
             seen.eligible,
             rows.hashes,
             options,
             progress,
             column=cluster_column(shards, rows, options, seen.eligible),
+            strata=quota_strata(rows, options, seen.eligible),
             vectors=method.vectors,
         )
     with stage("choice"):
         ordered = arranged(method, seen, scored, grouping)
         choice = choice_of(seen, ordered.score, grouping)
-        notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
-        found = Found(shards, rows, reasons, seen, ordered.score, grouping, choice, scored.chance)
+    if scorer is not None:
+        with stage("answers that fit") as progress:
+            rows = with_fits(rows, choice.rank > 0, scorer, shards=shards, options=options, progress=progress)
+    notes = [*listed.notes, *not_scored(reasons), *scored.notes, *ordered.notes]
+    found = Found(
+        shards, rows, reasons, seen, ordered.score, grouping, choice, fitting, scored.chance, ordered.columns
+    )
     return selection_of(found, method=method, notes=notes, seconds=stage.seconds)

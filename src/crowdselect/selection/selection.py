@@ -14,8 +14,9 @@ from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
+from crowdselect.selection.quota import stratum_words
 from crowdselect.terminal import counted, visible
-from crowdselect.types import BoolArray
+from crowdselect.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     import datasets
@@ -137,6 +138,21 @@ class Selection:
         duplicate = pc.starts_with(self.table["reason"], "duplicate_of:")
         return np.asarray(pc.and_(pc.is_valid(self.table["score"]), pc.invert(duplicate)), dtype=np.bool_)
 
+    @property
+    def strata(self) -> IntArray:
+        """The stratum of each row, shape (N,): its number in the order of names; 0 without a quota, or where it is not eligible."""
+        if "stratum" not in self.table.column_names:
+            return np.zeros(len(self.table), dtype=np.int64)
+        names = self.table["stratum"].fill_null("").to_numpy()
+        _, numbers = np.unique(names, return_inverse=True)
+        return np.asarray(numbers, dtype=np.int64)
+
+    @property
+    def cells(self) -> IntArray:
+        """Rows with the same number share one quota, shape (N,): that of their cluster in their stratum."""
+        clusters: IntArray = self.table["cluster"].fill_null(0).to_numpy()
+        return self.strata * (int(clusters.max(initial=0)) + 1) + clusters
+
     def counts(self) -> dict[str, int]:
         """Count the rows per reason, ids after a colon left off, in the order of `REASONS`."""
         import pyarrow.compute as pc
@@ -181,7 +197,7 @@ class Selection:
             cluster that could be chosen: eligible, without skipped duplicates), `place` (its position among them,
             or the position that a duplicate would have, 1 = first), `quota` (how many were taken from the
             cluster) and `last` (id, rank and score of the row that took the cluster's last place). The last four
-            are None if the row is not eligible. Where rows were drawn by weights, also `median_chance`, the median weight of
+            are None if the row is not eligible. With a quota by `quota`, the cluster is that of the row's stratum. Where rows were drawn by weights, also `median_chance`, the median weight of
             the chosen rows.
 
         Raises:
@@ -197,10 +213,12 @@ class Selection:
             )
         row = match[0]
         found = {**row, **self._standing(row)}
+        strata = self.facts.get("quota", {}).get("strata", ())
+        own = next((one for one in strata if one["name"] == row.get("stratum")), None)
         if "chance" in row:
             chances = self.table.filter(self.table["selected"])["chance"].to_numpy()
             found["median_chance"] = float(np.median(chances))
-        return {**found, "story": _story(found, self.options)}
+        return {**found, "story": _story(found, self.options, own)}
 
     def _standing(self, row: Row) -> dict[str, Any]:
         """Compute an eligible row's position in its cluster; all None for other rows."""
@@ -210,12 +228,10 @@ class Selection:
         if row["score"] is None:
             return dict.fromkeys(("cluster_size", "place", "quota", "last"))
         in_line = self.table.filter(pc.is_in(self.table["reason"], pa.array(_IN_LINE)))
-        same = (
-            pc.is_null(in_line["cluster"])
-            if row["cluster"] is None
-            else pc.equal(in_line["cluster"], row["cluster"])
-        )
-        cluster = in_line.filter(same)
+        cluster = in_line
+        for name in ("cluster", "stratum"):
+            if row.get(name) is not None:
+                cluster = cluster.filter(pc.equal(cluster[name], row[name]))
         score = cluster["score"].to_numpy()
         keys = seeded_hash([row["id"], *cluster["id"].to_pylist()], seed=self.options["seed"], salt="tie")
         before = (score > row["score"]) | ((score == row["score"]) & (keys[1:] < keys[0]))
@@ -267,7 +283,7 @@ def answer_by(row: Mapping[str, Any]) -> str | None:
     return model if model is None or sample is None else f"{model}, sample {sample:g}"
 
 
-def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
+def _story(row: Row, options: Mapping[str, Any], stratum: Mapping[str, Any] | None) -> list[str]:
     reason, _, other = row["reason"].partition(":")
     chosen = f"chosen, rank {row['rank']} of {options['budget']}"
     lines = [chosen if row["selected"] else f"not chosen: {row['reason']} ({REASONS[reason]})"]
@@ -275,7 +291,10 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
     lines += [_metric_line(row, name, weights[name]) for name in weights if name in row]
     if row["model"] is not None:
         reward = "no reward" if row["reward"] is None else f"reward {row['reward']:g}"
-        lines.append(f"answer to train on: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
+        taken = "best-rewarded answer" if "fit" in row and not row["selected"] else "answer to train on"
+        lines.append(f"{taken}: {answer_by(row)} ({reward}; {row['n_rewards']} rewards in all)")
+    if "fit" in row:
+        lines.append(_fit_line(row, options))
     others = (row.get("answers") or [])[1:]
     if others:
         told = ", ".join(
@@ -283,7 +302,7 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"and {len(others)} more: {told}")
     if row["score"] is not None:
-        where = "the pool" if row["cluster"] is None else f"cluster {row['cluster']}"
+        where = place_words(row["cluster"], row.get("stratum"), options)
         position = (
             f"place {row['place']} of {row['cluster_size']} in {where}"
             if reason in _IN_LINE
@@ -295,10 +314,53 @@ def _story(row: Row, options: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"the last place there went to {last['id']} (rank {last['rank']}, score {last['score']:.6g})"
             )
+    if stratum is not None:
+        lines.append(
+            f"the quota of {stratum_words(options, stratum['name'])} is {stratum['asked']} of the {options['budget']} rows; it got "
+            f"{stratum['got']}, of {stratum['eligible']} that could be chosen"
+        )
     if row.get("chance") is not None:
         lines.append(_chance_line(row, options))
+    if row.get("example") is not None:
+        pulled = (
+            "it is the nearest row that was left to the example"
+            if row["selected"]
+            else "the nearest example is"
+        )
+        lines.append(f"{pulled} {row['example']}: similarity {row['similarity']:.3f}, 1 at most")
     lines.append(_change(row, reason, other, options))
     return lines
+
+
+def _fit_line(row: Row, options: Mapping[str, Any]) -> str:
+    """Say how well the answer fits, in words."""
+    model = options["answer"].removeprefix("fits:")
+    good = row["good_answers"]
+    if good is None:
+        return f"were it chosen, the one of its good answers that fits {model} best would be trained on"
+    among = "its only good answer" if good == 1 else f"the best fit of {good} good answers"
+    if row["fit"] is None:
+        return f"no fit of its good answers ({good}) to {model} is known, so the best-rewarded is taken"
+    return f"its fit to {model} is {row['fit']:.4g} (mean log-likelihood per token): {among}"
+
+
+def place_words(cluster: object, stratum: str | None, options: Mapping[str, Any]) -> str:
+    """Say whose places a row competes for.
+
+    Args:
+        cluster: Its cluster; None = there are none.
+        stratum: Its stratum; None = there is no quota.
+        options: Those of the selection.
+
+    Example:
+        >>> place_words(3, None, {}), place_words(3, "web", {"quota": "source=equal"}), place_words(None, None, {})
+        ('cluster 3', 'cluster 3 of source web', 'the pool')
+    """
+    parts = [
+        *([] if cluster is None else [f"cluster {cluster}"]),
+        *([] if stratum is None else [stratum_words(options, stratum)]),
+    ]
+    return " of ".join(parts) or "the pool"
 
 
 def _chance_line(row: Row, options: Mapping[str, Any]) -> str:
@@ -325,19 +387,24 @@ def _metric_line(row: Row, name: str, weight: float | None) -> str:
 
 def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> str:
     """Describe what would have to change for the row to be chosen, or to drop out."""
-    clustered = row["cluster"] is not None
+    stratum = row.get("stratum")
+    shared = row["cluster"] is None and stratum is None
+    where = "its cluster" if stratum is None else place_words(row["cluster"], stratum, options)
     if reason == "selected":
-        quota = "the cluster's quota" if clustered else "`budget`"
+        quota = (
+            "`budget`" if shared else "the cluster's quota" if stratum is None else f"the quota of {where}"
+        )
         return f"it would drop out if its score fell below that of the rows after it, or {quota} fell below {row['place']}"
     if reason == "below_cut":
         if row["last"] is None:
-            return "no row of its cluster was taken: it needs a larger `budget` or fewer `clusters`"
+            more = "fewer `clusters`" if stratum is None else "a larger share of `quota`"
+            return f"no row of {where} was taken: it needs a larger `budget` or {more}"
         gap = row["last"]["score"] - row["score"]
         more = f"{gap:.4g} more score" if gap else "a slightly higher score (a seeded hash broke the tie)"
         room = (
-            f"a quota of up to {row['place']} in its cluster (a larger `budget`)"
-            if clustered
-            else f"a `budget` of up to {row['place']}"
+            f"a `budget` of up to {row['place']}"
+            if shared
+            else f"a quota of up to {row['place']} in {where} (a larger `budget`)"
         )
         return f"to be chosen it needs {more}, or {room}"
     advice = {
@@ -356,8 +423,9 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "no_pair": "the pool needs two answers to one prompt with different rewards",
         "no_reference": "fill in what an answer is checked against",
         "outside": f"{_shown(row, other)}; make its band of `keep` wider",
+        "no_quota": "give its value a share in `quota`, or `rest` one",
         "below_floor": "lower the floor, or collect a better answer",
-        "contaminated": f"it stays out while {other} is in the evaluation",
+        "contaminated": f"it stays out while {other} is in the evaluation{' or an example' * ('examples' in options)}",
         "no_score": f"the method leaves it out: {other}",
         "duplicate_of": f"only instead of {other}: exclude that one (`exclude`); this row's own score must also reach the cut",
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
@@ -401,7 +469,7 @@ class Control:
 
 
 def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> Mapping[str, Control]:
-    """Compare the chosen rows with random eligible ones, as many from each cluster.
+    """Compare the chosen rows with random eligible ones, as many from each cluster and stratum.
 
     Args:
         selection: What was chosen.
@@ -409,8 +477,8 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
         seed: Seed of the draws.
 
     Returns:
-        One `Control` for `reward`, that of the answer to train on, and for each metric, if every chosen row has a
-        value. Random rows without a value are left out of their mean.
+        One `Control` for `reward`, that of the answer to train on (unless it was taken by its fit), and for each metric, if
+        every chosen row has a value. Random rows without a value are left out of their mean.
 
     Example:
         >>> random_control.__name__
@@ -418,15 +486,17 @@ def random_control(selection: Selection, *, draws: int = 200, seed: int = 0) -> 
     """
     import pyarrow as pa
 
-    columns = [name for name in ("reward", *METRICS) if name in selection.table.column_names]
-    wanted = selection.table.select(["selected", "cluster", *columns])  # no texts are copied
+    there = selection.table.column_names
+    own = () if "fit" in there else ("reward",)  # of rows that are not chosen nobody knows which answer fits
+    columns = [name for name in (*own, *METRICS) if name in there]
+    wanted = selection.table.select(["selected", *columns])  # no texts are copied
     eligible = wanted.filter(pa.array(selection.eligible))
     chosen = eligible["selected"].to_numpy()
-    cluster = eligible["cluster"].fill_null(0).to_numpy()
+    cell = selection.cells[selection.eligible]
     values = {name: eligible[name].to_numpy() for name in columns}
     rng = np.random.default_rng(seed)
     means: dict[str, list[float]] = {name: [] for name in columns}
-    members = [np.flatnonzero(cluster == label) for label in np.unique(cluster[chosen])]
+    members = [np.flatnonzero(cell == number) for number in np.unique(cell[chosen])]
     for _ in range(draws):
         drawn = np.concatenate(
             [rng.choice(rows, size=int(chosen[rows].sum()), replace=False) for rows in members]

@@ -44,6 +44,10 @@ class Verifier:
     why_unreadable: Callable[[str, str], str | None]
     """Takes reference and question; says why the reference cannot be checked."""
     reads_question: bool = False
+    doubts: Callable[[str, str], bool] | None = None
+    """Takes reference and question; says whether answers are compared with it otherwise than `words` promise."""
+    doubt: str = ""
+    """What one then should know, after the number of such references."""
     needs: str | None = None
     """The optional package that it needs, which the extra `verify` installs."""
 
@@ -56,6 +60,11 @@ def _is_choice(answer: str, reference: str, question: str) -> bool | str:
     if given is None and not choices:
         return "the answer names no letter, and the instruction lists no choices"
     return given == wanted
+
+
+def _is_no_choice(reference: str, question: str) -> bool:
+    choices = choice.choices_in(question)
+    return not choices and choice.letter_of(reference, choices) is None
 
 
 def _why_no_choice(reference: str, question: str) -> str | None:
@@ -83,6 +92,8 @@ VERIFIERS: dict[str, Verifier] = {
         _is_choice,
         _why_no_choice,
         reads_question=True,
+        doubts=_is_no_choice,
+        doubt="name no letter, and their instructions list no choices: answers are compared with them as texts",
     ),
 }
 """Name → verifier."""
@@ -117,6 +128,17 @@ def check(verifier: Verifier, task: Task, extract: re.Pattern[str] | None = None
         )
     found = verifier.is_right(final, reference, task.question)
     return Verdict(None, found) if isinstance(found, str) else Verdict(float(found))
+
+
+def is_doubtful(verifier: Verifier, reference: str | None, question: str) -> bool:
+    """Tell whether answers are compared with a reference otherwise than the verifier's words promise.
+
+    Example:
+        >>> is_doubtful(VERIFIERS["choice"], "Oslo", "Capital?"), is_doubtful(VERIFIERS["choice"], "(B)", "Capital?")
+        (True, False)
+    """
+    bare = (reference or "").strip()
+    return verifier.doubts is not None and _why_no_reference(bare) is None and verifier.doubts(bare, question)
 
 
 def _why_no_reference(reference: str) -> str | None:

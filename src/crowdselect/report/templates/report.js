@@ -1,53 +1,15 @@
-"use strict";
-// Everything that comes from a pool reaches the page through textContent, or as a value of a chart's data.
+// After parts.js, as one script. What comes from a pool reaches the page by `put`, or as a value of a chart's data.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const STEP = 25;
 
-  const make = (tag, name, text) => {
-    const node = document.createElement(tag);
-    if (name) node.className = name;
-    if (text !== undefined) put(node, String(text));
-    return node;
-  };
-  // Characters that move or hide others are shown by their number; all else as it is.
-  const odd = /(?![\n\t\r])[\p{Cc}\p{Cs}\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
-  function put(node, text) {
-    let from = 0;
-    for (const hit of text.matchAll(odd)) {
-      node.append(text.slice(from, hit.index));
-      const sign = document.createElement("span");
-      sign.className = "ctl";
-      sign.textContent = "U+" + hit[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-      node.append(sign);
-      from = hit.index + hit[0].length;
-    }
-    node.append(text.slice(from));
-  }
-
   // ── hover ──
-  const tip = make("div");
-  tip.id = "tip";
-  tip.hidden = true;
-  document.body.append(tip);
   function hover(_handler, event, _item, value) {
-    if (value === null || value === undefined || value === "") { tip.hidden = true; return; }
-    tip.replaceChildren();
-    const list = make("dl");
-    for (const [name, shown] of Object.entries(value)) {
-      if (name === "text") tip.append(make("p", "", shown));
-      else list.append(make("dt", "", name), make("dd", "", shown));
-    }
-    tip.append(list);
-    tip.hidden = false;
-    const box = tip.getBoundingClientRect();
-    const left = Math.min(event.clientX + 14, innerWidth - box.width - 8);
-    const below = event.clientY + 16;
-    tip.style.left = Math.max(8, left) + "px";
-    tip.style.top = (below + box.height > innerHeight ? Math.max(8, event.clientY - box.height - 12) : below) + "px";
+    if (value === null || value === undefined || value === "") { hideTip(); return; }
+    const { text, ...facts } = value;
+    showTip(event, Object.entries(facts), text);
   }
-  addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
   // ── charts ──
   const views = new Map();
@@ -89,12 +51,6 @@
   }
 
   // ── rows ──
-  const svg = (tag, attributes) => {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
-  };
-  const number = (value) => value === null ? "–" : Number(value.toPrecision(4)).toLocaleString("en");
   function bars(row) {
     const box = svg("svg", { class: "three", viewBox: "0 0 66 20", "aria-hidden": "true" });
     row.above.forEach((share, i) => {
@@ -133,7 +89,7 @@
       }
     }
     document.getElementById("marks").hidden = marks.size === 0;
-    document.getElementById("marked").textContent = `${marks.size.toLocaleString("en")} ${marks.size === 1 ? "row" : "rows"} marked`;
+    document.getElementById("marked").textContent = `${counted(marks.size, "row")} marked`;
   }
   function marker(row) {
     const button = make("button", "mark");
@@ -147,14 +103,8 @@
     return button;
   }
   document.getElementById("save").addEventListener("click", () => {
-    // A JSON object per line: an id may hold line ends and spaces.
     const ordered = [...marks].sort(([one], [other]) => one - other);
-    const lines = ordered.map(([, id]) => JSON.stringify({ id }) + "\n");
-    const link = make("a");
-    link.href = URL.createObjectURL(new Blob(lines, { type: "application/jsonl" }));
-    link.download = "marked.jsonl";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    saveIds("marked.jsonl", ordered.map(([, id]) => id));
     unsaved = false;
   });
   document.getElementById("unmark").addEventListener("click", () => {
@@ -202,24 +152,8 @@
     return entry;
   }
   const rows = data.rows.map((cells) => Object.fromEntries(data.fields.map((name, i) => [name, cells[i]])));
-  // Rows made of one template begin alike; where three or more do, the line shows where they begin to differ.
-  const BEGIN = 80, alike = new Map();
-  for (const { text } of rows) {
-    if (text === null || text.length <= BEGIN) continue;
-    const key = text.slice(0, BEGIN), known = alike.get(key);
-    if (!known) { alike.set(key, { text, length: text.length, rows: 1 }); continue; }
-    let end = BEGIN;
-    while (end < known.length && known.text[end] === text[end]) end += 1;
-    known.length = end;
-    known.rows += 1;
-  }
-  function snippet(row) {
-    const known = row.text === null ? undefined : alike.get(row.text.slice(0, BEGIN));
-    if (!known || known.rows < 3 || known.length >= row.text.length) return (row.text ?? row.id).slice(0, 240);
-    const begin = row.text.slice(0, known.length).search(/\S*$/); // no word is cut in two
-    const from = begin > BEGIN ? begin : known.length;
-    return `\u2026 ${row.text.slice(from, from + 240).replace(/^[\uDC00-\uDFFF]/, "").trimStart()}`; // nor a character
-  }
+  const beginning = beginnings(rows.map(({ text }) => text));
+  const snippet = (row) => beginning(row.text ?? row.id);
   // A point of the map: the whole row where the page has it, else what the map knows of it.
   const byPlace = new Map(rows.map((row) => [row.row, row]));
   function point(datum) {

@@ -10,7 +10,6 @@ from crowdselect._optional import optional
 from crowdselect.methods.causal import CausalModel, Piece
 from crowdselect.pool.prompts import Chat
 from crowdselect.progress import Progress
-from crowdselect.reward.loading import one_line
 
 _TOGETHER = 64  # answers tokenised at a time, between two reports of progress
 _PLAIN = "\n\n"  # after the messages, for a model without a chat template
@@ -96,7 +95,7 @@ class LanguageModel(CausalModel):
             before = self._ids(messages, ask=True)
             whole = self._ids([*messages, {"role": "assistant", "content": answer}], ask=False)
         except jinja.TemplateError as error:
-            return f"the chat template refuses it: {one_line(error)}"
+            return f"the chat template refuses it: {' '.join(str(error).split())[:300]}"
         same = (at for at, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b)
         begin = max(next(same, min(len(before), len(whole))), 1)  # the first token is predicted by nothing
         return Piece(row, whole, begin) if begin < len(whole) else "the chat template writes no answer"

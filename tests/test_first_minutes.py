@@ -1,0 +1,195 @@
+"""Files as people have them, from the first `inspect` to a training file: what `docs/first-minutes.md` says was tried."""
+
+import csv
+import json
+import shlex
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from commands import train
+
+MODELS = {"oak-7b": 3, "oak-70b": 6, "Elm 2": 5}
+PROMPTS = [f"What is {n} plus {n * 3 % 7}?" for n in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def score(prompt, model):
+    return (PROMPTS.index(prompt) * 7 + MODELS[model]) % 10 + 0.5
+
+
+def answer(prompt, model):
+    return f"{model} says: {prompt}"
+
+
+def chosen(run, *pool):
+    """Type what `inspect` proposes, for a trainer; return the training rows."""
+    seen = run("inspect", *pool)
+    assert seen.code == 0, seen
+    proposed = shlex.split(seen.out.splitlines()[-1])[1:]
+    assert proposed[0] == "select"
+    ran = run(*proposed, "--for", "axolotl")
+    assert ran.code == 0, ran
+    assert "axolotl train axolotl.yaml" in ran.out
+    return train("chosen")
+
+
+def test_answers_with_the_names_of_fastchat(run):
+    with Path("judged.jsonl").open("w") as file:
+        for number, prompt in enumerate(PROMPTS):
+            for model in MODELS:
+                row = {
+                    "question_id": number,
+                    "prompt": prompt,
+                    "model_id": model,
+                    "judge_score": score(prompt, model),
+                }
+                file.write(json.dumps(row | {"answer": answer(prompt, model)}) + "\n")
+    rows = chosen(run, "judged.jsonl")
+    assert rows[0]["messages"][1]["content"].endswith(rows[0]["messages"][0]["content"])
+    assert (
+        "model_id is taken for the model; answer is taken for the response"
+        in run("inspect", "judged.jsonl").out
+    )
+
+
+@pytest.mark.parametrize("form", ["{} score", "{}_score", "Score {}", "{} Rating"])
+def test_a_column_of_answers_and_one_of_scores_for_each_model(run, form):
+    with Path("wide.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["Prompt", *(name for model in MODELS for name in (model, form.format(model)))])
+        for prompt in PROMPTS:
+            table.writerow([prompt, *(x for m in MODELS for x in (answer(prompt, m), score(prompt, m)))])
+    rows = chosen(run, "wide.csv")
+    assert rows[0]["messages"][1]["content"].endswith(rows[0]["messages"][0]["content"])
+    seen = json.loads(run("inspect", "wide.csv", "--json").out)
+    assert {member["name"] for member in seen["crowd"]} == set(MODELS)
+
+
+def test_a_table_from_a_spreadsheet(run):
+    """With a byte-order mark, semicolons, decimal commas, and a number of the row, which is no reward."""
+    with Path("Noten.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.writer(file, delimiter=";")
+        table.writerow(["Nr.", "Frage", "Modell", "Antwort", "Note"])
+        pairs = [(prompt, model) for prompt in PROMPTS for model in MODELS]
+        for number, (prompt, model) in enumerate(pairs, start=1):
+            note = str(score(prompt, model)).replace(".", ",")
+            table.writerow([number, prompt, model, answer(prompt, model), note])
+    run("inspect", "Noten.csv").refuses(
+        "found Nr., Frage, Modell, Antwort, Note; say which is which with --columns instruction=COLUMN,model=COLUMN"
+    )
+    columns = ("--columns", "instruction=Frage,model=Modell,response=Antwort")
+    seen = run("inspect", "Noten.csv", *columns)
+    assert "No reward column" in seen.out
+    run("inspect", "Noten.csv", *columns, "--reward", "Note").refuses(
+        "Note is '3,5' at id ", "wanted a decimal point, '3.5'; pandas changes that"
+    )
+    assert "Nr. is good above" in run("inspect", "Noten.csv", *columns, "--reward", "Nr.").out
+
+
+@pytest.mark.extra
+def test_the_line_for_decimal_commas_helps(run):
+    pandas = pytest.importorskip("pandas")
+    test_a_table_from_a_spreadsheet(run)
+    pandas.read_csv("Noten.csv", sep=";", decimal=",").to_parquet("pool.parquet")
+    rows = chosen(run, "pool.parquet", "--columns", "instruction=Frage,model=Modell,response=Antwort")
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("x.zip", "unpack it"), ("x.XLSX", "as CSV"), ("x.pkl", "as Parquet")]
+)
+def test_a_file_of_another_kind_is_told_with_the_first_step(run, name, first):
+    with zipfile.ZipFile(name, "w") as file:
+        file.writestr("x.jsonl", "{}")
+    run("inspect", name).refuses(f"{name}: ", first, "wanted .parquet")
+
+
+def test_the_answers_of_one_model_are_chosen_by_their_rewards(run):
+    """The proposed commands work, although there is no crowd."""
+    with Path("sharegpt.json").open("w") as file:
+        talk = [
+            {"conversations": [{"from": "human", "value": p}, {"from": "gpt", "value": answer(p, "oak-7b")}]}
+            for p in PROMPTS
+        ]
+        json.dump(talk, file)
+    run("select", "sharegpt.json", "--model", "oak-7b", "--budget", 4, "-o", "none").refuses(
+        "no reward", "`crowdselect reward` makes"
+    )
+    with Path("mine.py").open("w") as file:
+        file.write("def words(talks):\n    return [len(talk[-1]['content']) for talk in talks]\n")
+    ran = run(
+        "reward",
+        "sharegpt.json",
+        "--model",
+        "oak-7b",
+        "--with",
+        "python:mine.py:words",
+        "--no-self-test",
+        "-o",
+        "rewards.parquet",
+    )
+    assert ran.code == 0, ran
+    proposed = ran.out.splitlines()[-1]
+    assert "--method reward --budget 10%" in proposed
+    assert len(chosen(run, "sharegpt.json", "--model", "oak-7b", "--rewards", "rewards.parquet")) == 4
+    words = ("sharegpt.json", "--model", "oak-7b", "--rewards", "rewards.parquet", "--budget", 4)
+    run("select", *words, "-o", "crowd").refuses(
+        "a crowd needs at least two models", "choose with --method reward"
+    )
+
+
+def test_battles_are_no_matrix(run):
+    with Path("arena.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["id", "model_a", "model_b", "prompt", "response_a", "response_b", "winner_model_a", "winner_tie"]
+        )
+        table.writerows(
+            [n, "oak-7b", "Elm 2", prompt, "yes", "no", n % 2, 0] for n, prompt in enumerate(PROMPTS)
+        )
+    run("inspect", "arena.csv").refuses("these are battles (model_a, model_b)", "score_a and score_b")
+
+
+def test_a_folder_of_one_file_per_model_is_told_how(run):
+    Path("evals").mkdir()
+    for model in MODELS:
+        with Path(f"evals/{model}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["question", "answer", "score"])
+            table.writerows([prompt, answer(prompt, model), score(prompt, model)] for prompt in PROMPTS)
+    run("inspect", "evals").refuses(
+        "lacks the answers and the models", "--model-from file takes the model from names of files"
+    )
+    assert len(chosen(run, "evals", "--model-from", "file")) == 4
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_splits_in_one_document_are_told(run, indent):
+    rows = [
+        {"prompt": prompt, "model": model, "response": answer(prompt, model), "rating": score(prompt, model)}
+        for prompt in PROMPTS
+        for model in MODELS
+    ]
+    Path("both.json").write_text(json.dumps({"train": rows[:90], "test": rows[90:]}, indent=indent))
+    seen = run("inspect", "both.json")
+    assert "note: the rows of 'train' are read; left out: test" in seen.err
+    assert json.loads(run("inspect", "both.json", "--json").out)["instructions"] == 30
+    Path("one.json").write_text(json.dumps({"data": rows, "note": [1, 2]}, indent=indent))
+    assert "left out" not in run("inspect", "one.json").err
+
+
+@pytest.mark.parametrize("options", [(), ("--model", "oak-7b")])
+def test_the_output_of_a_batch_service_lacks_what_was_asked(run, options):
+    body = {"model": "oak-7b", "choices": [{"index": 0, "message": {"role": "assistant", "content": "Yes."}}]}
+    rows = [
+        {"id": f"b{n}", "custom_id": f"q{n}", "response": {"status_code": 200, "body": body}}
+        for n in range(3)
+    ]
+    Path("batch.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("inspect", "batch.jsonl", *options).refuses("the output of a batch service", "join it by custom_id")
