@@ -11,6 +11,7 @@ from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
 from crowdselect.selection.rewards import foot_of, is_marker, marker_line, rewards_in
 from crowdselect.types import FloatArray
@@ -59,6 +60,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
+    most = max((int((~np.isnan(matrix)).sum(axis=1).max()) for matrix in matrices.values()), default=0)
+    doubt = id_doubt(pool, most=most, repeated=int(repeated)) if matrices else None
+    doubts = [] if doubt is None else [doubt]
     told = {
         member.name: {
             "name": member.name,
@@ -91,7 +95,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
         "notes": [*pool.notes, *notes, *missing],
-        "warnings": [*equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
+        "warnings": [*doubts, *equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
     }
 
 
