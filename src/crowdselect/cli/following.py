@@ -286,7 +286,7 @@ def _plain(value: object) -> str:
         return f"{value.percent:g}%"
     if isinstance(value, dict):
         return ",".join(f"{name}={number:g}" for name, number in value.items())
-    return str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _free(name: str) -> str:

@@ -280,6 +280,7 @@ class _Rewriting:
             name
             for name, kind in self._columns.items()
             if name not in taken
+            and name.casefold() != "id"  # of the file, where the id is made of the text
             and (
                 kind.name in scalar
                 or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
