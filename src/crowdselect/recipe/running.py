@@ -400,7 +400,17 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None, earl
     if facts is None:
         return Line(step, state, cost=problem)
     amount, cost = _SAYINGS[step.section](facts)
-    return Line(step, state, amount, cost, facts)
+    return Line(step, state, amount, "; ".join(part for part in (cost, _stop(step, facts)) if part), facts)
+
+
+def _stop(step: Step, facts: Mapping[str, Any]) -> str:
+    """Return where the cap on money ends a step; "" = there is none, or it is not below the estimate."""
+    cap, plan = step.options.get("max-cost"), facts.get("models", facts.get("plan"))
+    if cap is None or plan is None:
+        return ""
+    rows = plan.values() if isinstance(plan, Mapping) else plan
+    money = sum(row.get("money", row.get("cost")) or 0.0 for row in rows)
+    return f"stops at {cap:,.4g}" if cap < money else ""
 
 
 def _waiting(step: Step, after: Step, earlier: Sequence[Line]) -> Line:
