@@ -277,7 +277,7 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
 
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
-    """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
+    """Leave out the columns of a matrix that count its rows, from 0 or 1: they are no models."""
     if (how.layout or detect(source.columns)) != "matrix" or source.row_count < FEWEST_COUNTED:
         return
     names = [
@@ -288,7 +288,9 @@ def _leave_out_counters(source: Source, how: HowRead) -> None:
     def counting(names: list[str], columns: list[Any]) -> list[str]:
         counts = np.arange(len(columns[0]) if columns else 0, dtype=np.float64)
         return [
-            n for n, column in zip(names, columns, strict=True) if np.array_equal(to_numpy(column), counts)
+            n
+            for n, column in zip(names, map(to_numpy, columns), strict=True)
+            if np.array_equal(column, counts) or np.array_equal(column, counts + 1)
         ]
 
     with closing(source.batches(*numbers.values(), rows=FEWEST_COUNTED)) as batches:

@@ -58,7 +58,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 3  # of what is written here: another one is written anew
+_VERSION = 4  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -333,16 +333,21 @@ class _Rewriting:
         return [f"the rows of {taken!r} are read; left out: {', '.join(others)}" for taken, others in found]
 
     def _counting(self, names: frozenset[str]) -> list[str]:
-        """The columns of a matrix that count its rows, from 0: they are no models."""
-        counting, count = set(names), 0
+        """The columns of a matrix that count its rows, from 0 or 1: they are no models."""
+        counting, count = {(name, first) for name in names for first in (0, 1)}, 0
         for file in self._found.files:
             for _, row in rows_of(file, self._found.kind, list(names)):
                 if not counting:
                     return []
                 if not isinstance(row, Broken):
-                    counting = {name for name in counting if str(row.get(name)) in {str(count), f"{count}.0"}}
+                    counting = {
+                        (name, first)
+                        for name, first in counting
+                        if str(row.get(name)) in {str(first + count), f"{first + count}.0"}
+                    }
                     count += 1
-        return sorted(counting) if count >= FEWEST_COUNTED and counting < names else []
+        counters = {name for name, _ in counting}
+        return sorted(counters) if count >= FEWEST_COUNTED and counters < names else []
 
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
         """Whether a column has one value for all models of an id, and some id has several models."""
