@@ -25,7 +25,7 @@ from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
-from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.views import Tall, View, Wide
 
@@ -272,6 +272,13 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
         return None
     if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
         return None
+    texts = [column for column, kind in columns.items() if kind.name == "text" and column not in TEXT_PARTS]
+    if (
+        name == "matrix"
+        and source.type == "csv"
+        and any(decimal_commas(file, texts) for file in source.files)
+    ):
+        return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)
     return None if _unusual_rows(source, seen) else seen
 

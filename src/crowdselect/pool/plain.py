@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -43,7 +43,18 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of, within
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, other_lists, rows_of
+from crowdselect.pool.rowfiles import (
+    Broken,
+    Row,
+    Seen,
+    columns_of,
+    decimal_commas,
+    is_index,
+    number_of,
+    other_lists,
+    rows_of,
+    wants_point,
+)
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
 from crowdselect.pool.wideforms import unlisted
 
@@ -262,7 +273,13 @@ class _Rewriting:
                     "turns; name the column with `columns='instruction=COLUMN'`"
                 )
             return None, names
-        form = fitted(columns, names, how, path=found.path)
+        try:
+            form = fitted(columns, names, how, path=found.path)
+        except LayoutError:
+            self._refuse_commas(names.taken)
+            raise
+        if form.many:
+            self._refuse_commas(names.taken | form.taken)
         if form.name == "matrix":
             self._counters = self._counting(form.taken)
             self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
@@ -271,6 +288,19 @@ class _Rewriting:
         if text is not None:
             raise no_instruction(found.path, text)
         return form, form.names
+
+    def _refuse_commas(self, taken: Collection[str]) -> None:
+        """Stop where numbers of a spreadsheet have decimal commas, by which they are texts.
+
+        Raises:
+            LayoutError: A column that is no part of a row holds such numbers.
+        """
+        texts = [name for name, kind in self._columns.items() if kind.name == "text" and name not in taken]
+        for file in self._found.files if self._found.kind == "csv" else ():
+            found = decimal_commas(file, texts)
+            if found is not None:
+                name, at, value = found
+                raise LayoutError(f"{file}: row {at}: {name} is {value!r}; {wants_point(value)}")
 
     def _carriable(self) -> dict[str, str]:
         """The columns that go over as they are, scalars and lists of scalars, and what each is called then."""
