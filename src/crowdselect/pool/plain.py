@@ -281,7 +281,8 @@ class _Rewriting:
         if form.many:
             self._refuse_commas(names.taken | form.taken)
         if form.name == "matrix":
-            self._counters = self._counting(form.taken)
+            numbers = {name for name, kind in columns.items() if kind.name == "number"}
+            self._counters = self._counting(form.taken | (numbers - names.taken))
             self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
             form = fitted(columns, names, how, path=found.path)
         text = textless(form, columns)
