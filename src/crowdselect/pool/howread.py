@@ -64,7 +64,7 @@ class HowRead:
     def __post_init__(self) -> None:
         pairs = self.columns.items() if isinstance(self.columns, Mapping) else self.columns
         object.__setattr__(self, "columns", tuple((str(what), str(name)) for what, name in pairs))
-        unnamed = [what for what, name in self.columns if not name and what != "id"]
+        unnamed = [what for what, name in self.named.items() if not name and what != "id"]
         if unnamed:
             raise OptionError(
                 f"`columns` names no column for {unnamed[0]}; only the id may have none: `columns='id='`"
