@@ -141,7 +141,7 @@ def test_every_form_of_questions_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("none.txt", "\n \n", "none.txt: holds no question; wanted turns"),
+        ("none.txt", "\n \n", "none.txt: holds no benchmark question; wanted turns"),
         (
             "odd.jsonl",
             '{"choices": [1]}\n',

@@ -300,7 +300,7 @@ def test_trl_knows_every_option_of_the_script(folders, name):
     )
     module = import_module(f"trl.scripts.{command[0]}")
     _script, training, model, *_ = module.make_parser().parse_args_and_config(command[1:])
-    assert (training.num_train_epochs, training.warmup_steps, training.max_length) == (3, 1, 2048)
+    assert (training.num_train_epochs, training.warmup_steps, training.max_length) == (3, 2, 2048)
     assert training.learning_rate == (1e-6 if name == "dpo" else 1e-5)
     assert str(training.lr_scheduler_type.value) == "cosine"
     assert model.model_name_or_path == "$MODEL"

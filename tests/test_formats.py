@@ -251,8 +251,10 @@ def test_llamafactory_yaml(name, stage, rate):
 @pytest.mark.parametrize(
     ("rows", "steps", "said"),
     [
-        (1, "0", "a tenth of the 3 steps on one GPU; the paper's is 150"),
+        (1, "1", "a tenth of the 3 steps on one GPU; the paper's is 150"),
         (300, "45", "a tenth of the 450 steps on one GPU; the paper's is 150"),
+        (40, "6", "a tenth of the 60 steps on one GPU; the paper's is 150"),
+        (45, "7", "a tenth of the 69 steps on one GPU; the paper's is 150"),
         (999, "150", "the paper's."),
         (10_000, "150", "the paper's."),
     ],

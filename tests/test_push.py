@@ -221,8 +221,11 @@ def test_without_network_or_token(run, hub, chosen, monkeypatch):
     )
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(chosen / "none"))
-    for options in ((), ("--dry-run",)):
-        pushed(run, chosen, *options).refuses("there is no token for the Hub", "hf auth login", "HF_TOKEN")
+    pushed(run, chosen).refuses("there is no token for the Hub", "hf auth login", "HF_TOKEN")
+    planned = pushed(run, chosen, "--dry-run")
+    assert (planned.code, hub.asked) == (0, [])
+    assert "train.jsonl" in planned.out
+    assert "to send it: there is no token for the Hub; log in with `hf auth login`" in planned.err
 
 
 @pytest.mark.parametrize("name", ["chosen", "a/b/c", "../x/y", "me/", "https://example.com/a/b", "me/a@v1"])

@@ -409,9 +409,9 @@ def test_examples_without_text_do_not_count(letters, pool_file, tmp_path):
     ("name", "text", "message"),
     [
         ("dev.jsonl", "", "dev.jsonl: "),
-        ("dev.txt", "\n \n", "holds no question"),
-        ("dev.jsonl", '{"instruction": ""}\n', "holds no question"),
-        ("dev.jsonl", '{"a": 1}\n', "no benchmark question in the columns a"),
+        ("dev.txt", "\n \n", "holds no example; wanted a column instruction"),
+        ("dev.jsonl", '{"instruction": ""}\n', "holds no example"),
+        ("dev.jsonl", '{"a": 1}\n', "no example in the columns a; wanted a column instruction"),
         ("dev.jsonl", "{broken\n", "dev.jsonl"),
     ],
 )

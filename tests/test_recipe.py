@@ -239,6 +239,27 @@ PLANNED = {
 }
 
 
+@pytest.mark.extra
+@pytest.mark.parametrize(("prices", "max_cost"), [(True, 0.00001), (True, 5), (False, None)])
+def test_the_plan_says_where_a_cap_stops_and_which_prices_are_missing(place, run, prices, max_cost):
+    pytest.importorskip("openai")
+    crowd = CROWD if prices else CROWD.replace("price_in = 1.0\nprice_out = 1.0\n", "")
+    write(place, crowd, "crowd.toml")
+    (place / "in.jsonl").write_text('{"id": "a", "instruction": "Say a."}\n')
+    cap = "" if max_cost is None else f"max-cost = {max_cost}\n"
+    head = f"[collect]\ninstructions = 'in.jsonl'\ncrowd = 'crowd.toml'\n{cap}"
+    write(place, head + "[reward]\nwith = ['judge:crowd.toml#judge', 'http://127.0.0.1:9']\n")
+    ran = run("run", place / "recipe.toml", "--dry-run")
+    assert ran.code == 0, ran
+    said = " ".join(ran.out.split())
+    assert ("stops at 1e-05" in said) == (max_cost == 0.00001)
+    assert "stops at 5" not in said
+    assert ("lacks price_in or price_out (money per million tokens)" in said) != prices
+    found = json.loads(run("run", place / "recipe.toml", "--dry-run", "--json").out)["steps"]
+    assert found[1]["amount"] == "at most 3 answers to score by each of 2"
+    assert "not counted: reward (known after collect)" in said
+
+
 def test_every_recipe_of_the_paper_is_in_its_page():
     assert set(PLANNED) == {path.name for path in (DOCS / "recipes").glob("*.toml")} - {"crowd.toml"}
 

@@ -207,6 +207,13 @@ def test_a_reason_that_no_row_has(run, chosen):
     run("why", chosen, "--reason", "duplicates").refuses(
         "no row has the reason 'duplicates'", "selected (20)"
     )
+    ran = run("why", chosen, "--reason")
+    assert ran.code == 0, ran
+    assert re.search(r"selected +20 ", ran.out)
+    counts = json.loads(run("why", chosen, "--reason", "--json").out)["reasons"]
+    assert counts["selected"] == 20
+    assert sum(counts.values()) == 120
+    run("why", chosen, "x", "--reason").refuses("give the id of a row, or a --reason")
     run("why", chosen).refuses("give the id of a row, or a --reason, such as --reason duplicate_of")
     run("why", chosen, "x", "--reason", "selected").refuses("give the id of a row, or a --reason")
 

@@ -16,6 +16,9 @@ from crowdselect.ask.ledger import Ledger
 from crowdselect.ask.refused import accepted
 from crowdselect.errors import OptionError
 
+UNPRICED = "a cost is unknown where the crowd file lacks price_in or price_out (money per million tokens) or max_tokens"
+"""What to write where a plan has no cost."""
+
 _MESSAGE_TOKENS = 16  # that a chat template may add per message
 _TEMPLATE_TOKENS = 256  # and around all of them, system texts of its own included
 _LEAST_HOLD = 16

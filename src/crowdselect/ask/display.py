@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from crowdselect.ask.budget import Estimate
+from crowdselect.ask.budget import UNPRICED, Estimate
 from crowdselect.ask.conversations import ModelTally
 from crowdselect.ask.endpoints import Endpoint
 from crowdselect.ask.lane import Lane
@@ -164,7 +164,7 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
     table(
         ["model", ">calls", ">done", ">prompt tokens", ">answer tokens", ">cost", *likely, ">time"],
         rows,
-        title="Plan (prompt tokens: an estimate; answer tokens and cost: at most; time: at least)",
+        title="Plan (prompt tokens: an estimate; answer tokens and cost: at most; time: at least; cost in the currency of the prices)",
         optional=["done", "prompt tokens", "answer tokens"],
     )
     failed = sum(made.failed for made in found.values())
@@ -179,7 +179,7 @@ def print_plan(found: Mapping[str, Estimate], notes: Sequence[str]) -> None:
     calls = counted(sum(made.calls for made in found.values()), "call")
     say(f"{calls} in all; cost {total}; nothing was sent")
     if len(known) < len(costs):
-        say("a cost is unknown where the crowd file lacks price_in, price_out or max_tokens")
+        say(UNPRICED)
     for line in notes:
         note_of(line)
 

@@ -81,7 +81,10 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
     if found["rewards"] or found["empty_answers"] is None:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
-        columns, usual = found["reward_columns"], found["usual_reward"]
+        columns, usual = (
+            list(dict.fromkeys([*found["rewards"], *found["reward_columns"]])),
+            found["usual_reward"],
+        )
         for_student = bool(found["students"])
         sizes: dict[str, set[float]] = defaultdict(set)
         for member in found["crowd"]:

@@ -352,12 +352,17 @@ def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
 @option(
     "--reason",
     metavar="REASON",
-    help="Instead of an id: list all rows that this left out, with those it refers to.",
+    is_flag=False,
+    flag_value="",
+    help="Instead of an id: list all rows that this left out, with those it refers to; without a value, the reasons.",
 )
 @pool_place_option
 @json_option
 def why(folder: str, instruction_id: str | None, reason: str | None, pool: str | None, as_json: bool) -> None:
     """Tell why one row is in or out, or list what a reason left out."""
+    if reason == "" and instruction_id is None:
+        _list_reasons(folder, as_json=as_json)
+        return
     if reason is not None and instruction_id is None:
         _list_left_out(folder, reason, pool=pool, as_json=as_json)
         return
@@ -386,6 +391,18 @@ def why(folder: str, instruction_id: str | None, reason: str | None, pool: str |
         warn(texts.problem)
     elif not as_json:
         say_next(after_why(folder, instruction_id))
+
+
+def _list_reasons(folder: str, *, as_json: bool) -> None:
+    from crowdselect.selection.eligible import REASONS
+    from crowdselect.selection.folder import load_selection
+    from crowdselect.terminal import table
+
+    counts = load_selection(folder).counts()
+    if as_json:
+        print_json({"reasons": counts})
+        return
+    table(["reason", ">rows", "meaning"], [[name, count, REASONS[name]] for name, count in counts.items()])
 
 
 def _list_left_out(folder: str, reason: str, *, pool: str | None, as_json: bool) -> None:

@@ -35,6 +35,7 @@ def push(
     deleted there.
     """
     from crowdselect.cli.following import say_next, without_dry_run
+    from crowdselect.errors import MissingExtraError, OptionError
     from crowdselect.selection.push import check_token, upload_of
     from crowdselect.selection.push import push as send
     from crowdselect.terminal import counted, remark, say, show, table, visible
@@ -42,13 +43,16 @@ def push(
     upload = upload_of(folder, repo, license=license)
     kind = "public" if public else "private"
     if dry_run:
-        check_token()
         sizes = upload.sizes()
         say(f"would go to the {kind} data set {visible(upload.repo)} of the Hub:")
         table(["file", ">bytes"], [[name, f"{size:,}"] for name, size in sizes.items()])
         say(f"{counted(len(sizes), 'file')}, {sum(sizes.values()):,} bytes")
         for name, why in upload.left.items():
             say(f"stays here: {visible(name)} ({why})")
+        try:
+            check_token()
+        except (MissingExtraError, OptionError) as error:
+            remark(f"nothing is sent now, but to send it: {error}")
         say_next(without_dry_run())
         return
     if not sys.stderr.isatty():

@@ -185,6 +185,7 @@ def reward(
 
 
 def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, *, as_json: bool) -> None:
+    from crowdselect.ask.budget import UNPRICED
     from crowdselect.ask.display import note_of
     from crowdselect.terminal import say, shown_path, table
 
@@ -228,6 +229,8 @@ def _print_plan(job: "Job", tallies: "Mapping[str, Tally]", output: str | None, 
     _print_reasons(reasons)
     where = "" if output is None else f"; the rewards would go to {shown_path(output)}"
     say(f"nothing was scored{where}")
+    if any(row.get("money", 0.0) is None for row in rows):
+        say(UNPRICED)
     for line in job.notes.values():
         note_of(line)
 

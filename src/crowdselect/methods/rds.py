@@ -125,8 +125,14 @@ def _taken(seen: Seen, grouping: Grouping, vectors: UnitVectors, texts: Sequence
 
 
 def _notes(count: int, budget: int, *, of: str) -> tuple[str, ...]:
+    """Write what was compared, for people.
+
+    Example:
+        >>> _notes(1, 10, of="prompt"), _notes(3, 10, of="prompt")
+        (('rds: the instruction is compared with 1 example',), ('rds: the instruction is compared with each of 3 examples',))
+    """
     what = "instruction and answer are" if of == "whole" else "the instruction is"
-    notes = [f"rds: {what} compared with each of {count:,} examples"]
+    notes = [f"rds: {what} compared with {'1 example' if count == 1 else f'each of {count:,} examples'}"]
     if budget < count:
         notes.append(
             f"rds: {count - budget:,} of {count:,} examples take no row, as `budget` is {budget:,}; raise it, or give fewer examples"

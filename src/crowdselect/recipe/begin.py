@@ -76,6 +76,8 @@ _CROWD = """\
 [defaults]
 max_tokens = 1024
 temperature = 0.0
+# price_in = 0.15                            # of a million tokens sent, in any one currency; needed for a cost, and for
+# price_out = 0.60                           # max-cost: of a million tokens received; a table of its own may say other prices
 
 [[model]]
 name = "qwen2.5-7b-instruct"

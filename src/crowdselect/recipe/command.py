@@ -168,6 +168,7 @@ def _run(recipe: str, output: Path, *, dry_run: bool, keep_going: bool, strict: 
 
 
 def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
+    from crowdselect.ask.budget import UNPRICED
     from crowdselect.recipe.running import total
     from crowdselect.terminal import say, shown_path, table
 
@@ -186,7 +187,9 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
         print_json({"output": str(folder), "steps": steps})
         return
     table(
-        ["step", "state", "rows or requests", "cost"],
+        ["step", "state", "rows or requests", "cost (in the currency of the prices)"],
         [[one.step.title, one.state, one.amount, one.cost] for one in lines],
     )
     say(f"{total(lines)}; in {shown_path(folder)}")
+    if any("money unknown" in one.cost for one in lines):
+        say(UNPRICED)

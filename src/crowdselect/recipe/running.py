@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -349,6 +349,7 @@ class Line:
         amount: What it gets or sends, in rows or requests; "" = nothing to count.
         cost: Its cost according to its command; "" = negligible.
         facts: The plan as the command's JSON; None = unknown.
+        after: The section whose result its amount and cost are known after; "" = they are known, or there are none.
     """
 
     step: Step
@@ -356,6 +357,7 @@ class Line:
     amount: str = ""
     cost: str = ""
     facts: Mapping[str, Any] | None = None
+    after: str = ""
 
 
 def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Progress) -> list[Line]:
@@ -379,17 +381,16 @@ def make_plan(graph: StepGraph, store: Store, *, all_priced: bool, progress: Pro
                 and step.section in _SLOW_TO_TELL
                 and any(one.step.section == step.section and one.facts for one in lines)
             )
-            lines.append(_line(step, graph, store, None if known else Path(scratch)))
+            lines.append(_line(step, graph, store, None if known else Path(scratch), lines))
     return lines
 
 
-def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> Line:
+def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None, earlier: Sequence[Line]) -> Line:
     if store.is_whole(step):
         return Line(step, "done")
     done = store.done(step)
     if done is None and store.key(step) is None:
-        after = next(one for one in step.needs if store.done(one) is None)
-        return Line(step, "waiting", f"known after {after.title}" if _tells(step) else _wanted(step))
+        return _waiting(step, next(one for one in step.needs if store.done(one) is None), earlier)
     state = "to do" if done is None else "incomplete"
     if not _tells(step):
         return Line(step, state, _wanted(step))
@@ -399,7 +400,36 @@ def _line(step: Step, graph: StepGraph, store: Store, scratch: Path | None) -> L
     if facts is None:
         return Line(step, state, cost=problem)
     amount, cost = _SAYINGS[step.section](facts)
-    return Line(step, state, amount, cost, facts)
+    return Line(step, state, amount, "; ".join(part for part in (cost, _stop(step, facts)) if part), facts)
+
+
+def _stop(step: Step, facts: Mapping[str, Any]) -> str:
+    """Return where the cap on money ends a step; "" = there is none, or it is not below the estimate."""
+    cap, plan = step.options.get("max-cost"), facts.get("models", facts.get("plan"))
+    if cap is None or plan is None:
+        return ""
+    rows = plan.values() if isinstance(plan, Mapping) else plan
+    money = sum(row.get("money", row.get("cost")) or 0.0 for row in rows)
+    return f"stops at {cap:,.4g}" if cap < money else ""
+
+
+def _waiting(step: Step, after: Step, earlier: Sequence[Line]) -> Line:
+    if not _tells(step):
+        return Line(step, "waiting", _wanted(step))
+    return Line(step, "waiting", _most(step, earlier) or f"known after {after.title}", after=after.section)
+
+
+def _most(step: Step, earlier: Sequence[Line]) -> str:
+    """Return how many answers a waiting `reward` gets at most, by the requests of `collect`; "" = unknown."""
+    if step.section != "reward":
+        return ""
+    plans = [one.facts for one in earlier if one.step in step.needs and one.step.section == "collect"]
+    if len(plans) != 1 or plans[0] is None:
+        return ""
+    answers = sum(one["calls"] + one["done"] for one in plans[0]["models"].values())
+    scorers = step.options["with"]
+    each = f" by each of {len(scorers)}" if isinstance(scorers, list) and len(scorers) > 1 else ""
+    return f"at most {counted(answers, 'answer')} to score{each}"
 
 
 def _wanted(step: Step) -> str:
@@ -495,7 +525,7 @@ _SAYINGS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
 
 
 def total(lines: list[Line]) -> str:
-    """Summarise a plan in one line.
+    """Summarise a plan in one line; it ends with the steps whose cost is in no line yet.
 
     Example:
         >>> total([])
@@ -506,4 +536,10 @@ def total(lines: list[Line]) -> str:
         for state in ("done", "to do", "waiting", "incomplete")
     }
     words = [f"{count} {state}" for state, count in counts.items() if count or state == "done"]
-    return f"{counted(len(lines), 'step')}: {', '.join(words)}"
+    text = f"{counted(len(lines), 'step')}: {', '.join(words)}"
+    waiting: dict[str, dict[str, None]] = {}  # what is waited for → the sections that wait, each once
+    for line in lines:
+        if line.after:
+            waiting.setdefault(line.after, {})[line.step.section] = None
+    open_ = [f"{', '.join(sections)} (known after {after})" for after, sections in waiting.items()]
+    return f"{text}; not counted: {', '.join(open_)}" if open_ else text

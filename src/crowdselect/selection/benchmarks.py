@@ -18,7 +18,11 @@ from crowdselect.pool.source import Source
 
 _IDS = ("question_id", "uid", *ID_COLUMNS)
 _TEXTS = ("turns", "prompt", "instruction", "question")
-_WANTED = "wanted turns (FastChat), prompt (arena-hard), instruction or question, or the columns of a pool"
+_WANTED = {
+    "benchmark question": "wanted turns (FastChat), prompt (arena-hard), instruction or question, or the columns of a pool",
+    "example": "wanted a column instruction, prompt or question, the columns of a training file or of a pool, or plain text",
+}
+"""What the texts are to the user → what a file of them holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,14 @@ class BenchmarkQuestion:
     """Where it is from."""
 
 
-def read_questions(path: str) -> list[BenchmarkQuestion]:
+def read_questions(path: str, *, what: str = "benchmark question") -> list[BenchmarkQuestion]:
     """Read the questions of a benchmark.
 
     Args:
         path: JSONL as of FastChat (`question_id`, `turns`) or arena-hard (`uid` or `question_id`, `prompt` or
             `turns`), any table with a column `instruction`, `prompt` or `question`, any pool, or plain text
             with one question per line.
+        what: What they are to the user: "benchmark question", or "example".
 
     Returns:
         The questions in file order; those of a pool in id order. One without an id is
@@ -53,16 +58,16 @@ def read_questions(path: str) -> list[BenchmarkQuestion]:
         crowdselect.errors.InputError: no-such-file.jsonl: no such file or folder; wanted a file, a folder or a glob; check the path
     """
     if not (is_table(path) or is_pool_place(path)):
-        lines = read_lines(path, wanted="one question per line")
+        lines = read_lines(path, wanted=f"one {what} per line")
         questions = [
             BenchmarkQuestion(f"{Path(path).name}:{number}", (line.strip(),))
             for number, line in enumerate(lines, 1)
             if line.strip()
         ]
     else:
-        questions = _from_table(path)
+        questions = _from_table(path, what)
     if not questions:
-        raise InputError(f"{path}: holds no question; {_WANTED}")
+        raise InputError(f"{path}: holds no {what}; {_WANTED[what]}")
     return [replace(question, file=path) for question in questions]
 
 
@@ -76,7 +81,7 @@ def is_pool_place(path: str) -> bool:
     return Path(path).is_dir() or is_remote(path)
 
 
-def _from_table(path: str) -> list[BenchmarkQuestion]:
+def _from_table(path: str, what: str) -> list[BenchmarkQuestion]:
     connection = connect()
     try:
         source = Source(connection, path)
@@ -84,9 +89,7 @@ def _from_table(path: str) -> list[BenchmarkQuestion]:
         if detect(columns) is None or "turns" in columns:
             text = next((name for name in _TEXTS if name in columns), None)
             if text is None:
-                raise InputError(
-                    f"{path}: no benchmark question in the columns {', '.join(columns)}; {_WANTED}"
-                )
+                raise InputError(f"{path}: no {what} in the columns {', '.join(columns)}; {_WANTED[what]}")
             names = [name for name in (*_IDS, text) if name in columns]
             rows = source.fetch(*(as_text(quote(name), columns[name]) for name in names))
             return _questions_of(

@@ -80,7 +80,7 @@ def read_examples(path: str) -> Examples:
     file = _training_file(path)
     found, total = _of_table(file) if is_table(file) or is_pool_place(file) else ([], 0)
     if not total:
-        asked = read_questions(file)
+        asked = read_questions(file, what="example")
         found, total = [Example(one.id, "\n".join(one.texts)) for one in asked], len(asked)
     if not found:
         raise InputError(f"{path}: none of its {total} rows holds text, so there is no example")

@@ -11,7 +11,7 @@ from crowdselect import __version__
 from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
-from crowdselect.numeric.responses import fits_of
+from crowdselect.numeric.responses import ChosenAnswers, fits_of
 from crowdselect.numeric.strata import shared_out
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
@@ -409,13 +409,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{given['fewer']} of the {int(chosen.sum())} chosen instructions have fewer than {given['wanted']} different answers; "
             f"there are {given['all']} in all"
         )
-    if pool.has_responses and answers.unsaid:
-        warnings.append(
-            f"{answers.unsaid} scored answers have no text and were skipped"
-            if answers.unsaid > 1
-            else "1 scored answer has no text and was skipped"
-        )
-    warnings += ending_notes(answers.endings, allow_cut=found.seen.options.allow_cut)
+    warnings += answer_notes(answers, said=pool.has_responses, allow_cut=found.seen.options.allow_cut)
     if not has_text or not (pool.has_responses or rows.checked is not None):
         absent, wanted = (
             ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
@@ -444,6 +438,16 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"taken (cluster {cluster}: {quotas[cluster]} of {sizes[cluster]}), including low-scoring ones; try fewer `clusters`"
         )
     return warnings
+
+
+def answer_notes(answers: ChosenAnswers, *, said: bool, allow_cut: bool) -> list[str]:
+    """Describe the answers that have no text, in a pool that has texts (`said`), and those that did not end as they should."""
+    notes = ending_notes(answers.endings, allow_cut=allow_cut)
+    if said and answers.unsaid:
+        several = answers.unsaid > 1
+        words = "scored answers have no text and were" if several else "scored answer has no text and was"
+        notes.insert(0, f"{answers.unsaid} {words} skipped")
+    return notes
 
 
 _ENDED = {

@@ -221,10 +221,10 @@ def _warm_up(steps: int) -> tuple[int, str]:
         >>> _warm_up(450)
         (45, "# warmup_steps: a tenth of the 450 steps on one GPU; the paper's is 150.\n")
     """
-    paper = int(PAPER_TRAINING["warmup_steps"])
-    if steps // 10 >= paper:
+    paper, tenth = int(PAPER_TRAINING["warmup_steps"]), math.ceil(steps / 10)  # rounded up, as `train` does
+    if tenth >= paper:
         return paper, "# warmup_steps: the paper's.\n"
-    return steps // 10, f"# warmup_steps: a tenth of the {steps} steps on one GPU; the paper's is {paper}.\n"
+    return tenth, f"# warmup_steps: a tenth of the {steps} steps on one GPU; the paper's is {paper}.\n"
 
 
 def _alternates(prompt: Messages) -> bool:

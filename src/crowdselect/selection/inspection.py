@@ -218,12 +218,21 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
             matrices[name] = _scores(pool, name)
         except RewardError as error:
             notes.append(str(error))
+    # A number that is the same for all answers to an instruction tells of the instruction: it comes last.
+    matrices = dict(sorted(matrices.items(), key=lambda found: not _differs_within(found[1])))
     if len(pool.reward_columns) > _MOST_REWARDS:
         notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
             "`reward` names another"
         )
     return matrices, notes
+
+
+def _differs_within(scores: FloatArray) -> bool:
+    """Whether some instruction's answers have different scores; shape (N, M), NaN = none."""
+    low = np.where(np.isnan(scores), np.inf, scores).min(axis=1)
+    high = np.where(np.isnan(scores), -np.inf, scores).max(axis=1)
+    return bool((low < high).any())
 
 
 def _scores(pool: Pool, name: str) -> FloatArray:
