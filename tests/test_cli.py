@@ -28,6 +28,7 @@ COMMANDS = [
     "crowd",
     "demo",
     "evaluate",
+    "explore",
     "export",
     "init",
     "inspect",

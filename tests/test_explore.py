@@ -57,6 +57,24 @@ def test_the_numbers_of_the_page_are_those_of_the_pool(pool):
     assert sorted(found["key"].tolist()) == list(range(80))
 
 
+def test_the_page_warns_of_answers_as_select_does(tmp_path):
+    rows = [
+        {"id": f"{i:02d}", "instruction": f"question {i}", "model": model, "response": f"{model} {i}"}
+        | {"reward": float(i * j % 7), "finish_reason": "length" if i % 5 == j else "stop"}
+        for i in range(40)
+        for j, model in enumerate(("oak-1b", "oak-7b", "elm-3b"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    options = Options(budget=8, clusters=0, cache=False)
+    with open_pool(tmp_path / "pool.parquet") as opened:
+        payload, selection = payload_of(opened, options), select(opened, options)
+    cut = [line for line in payload.head["warnings"] if line.startswith("24 answers were cut")]
+    assert len(cut) == 1
+    assert cut[0] in selection.warnings
+    rewards = dict(zip(selection.table["id"].to_pylist(), sections(payload)["reward"].tolist(), strict=True))
+    assert all(rewards[row["id"]] == row["reward"] for row in selection.rows())
+
+
 def test_the_same_pool_makes_the_same_page(pool):
     options = Options(budget=8, clusters=3, cache=False)
     assert payload_of(pool, options) == payload_of(pool, options)

@@ -1,6 +1,7 @@
 """The page of `explore` in a real browser: its controls, history, link, keys, marks; hostile texts do nothing."""
 
 import json
+import re
 import tomllib
 from dataclasses import replace
 
@@ -516,6 +517,48 @@ def test_the_map_tells_opens_moves_and_follows_the_theme(opened):
     page.clean()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_an_opened_row_shows_its_texts_first_and_how_its_score_came_about(opened, width, height):
+    page = opened(width=width)
+    page.page.set_viewport_size({"width": width, "height": height})
+    page.weigh(0, "2.5")
+    page.page.locator("#rows").scroll_into_view_if_needed()
+    page.page.select_option("#order", "highest length")
+    page.page.select_option("#show", "chosen")
+    page.page.locator(".grid-row").first.click()
+    labels = page.page.locator("#row-open .lab").all_inner_texts()
+    assert [label.split()[0] for label in labels] == ["Instruction", "Answer", "Score"]
+    assert float(labels[1].rpartition(", reward ")[2]) == float(page.row("best_reward"))
+    _, answer = page.page.locator("#row-open .text").all()
+    box = answer.bounding_box()
+    assert box["y"] + box["height"] < height
+    page.page.locator("#row-open button").last.click()
+    assert answer.bounding_box()["height"] > box["height"]
+    score = float(labels[2].split(",")[0].removeprefix("Score "))
+    added = re.findall(r"adds (\S+?);?\s", page.page.locator("#row-open .facts").inner_text() + "\n")
+    assert len(added) == 2
+    assert sum(float(each.replace("\u2212", "-")) for each in added) == pytest.approx(score, abs=2e-3)
+    assert re.search(r"The last place of cluster .* went to ", labels[2])
+    page.page.keyboard.press("ArrowRight")
+    assert page.page.locator("#row-place").inner_text().startswith("2 of")
+    page.clean()
+
+
+def test_parts_out_of_sight_never_show_another_choice(opened):
+    page = opened()
+    stale = "[...document.querySelectorAll('section[aria-busy] > :not(h2)')]"
+    page.weigh(0, "4")
+    assert page.page.evaluate(f"{stale}.every((node) => getComputedStyle(node).visibility === 'hidden')")
+    page.until(f"{stale}.length === 0")  # without scrolling
+    assert page.page.evaluate("scrollY") == 0
+    rows = page.page.locator("#teachers-table tbody td:nth-child(2)").all_text_contents()
+    assert sum(int(each) for each in rows) == CHOSEN
+    page.weigh(0, "-4")
+    page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.page.evaluate(f"{stale}.length") == 0
+    page.clean()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_scrolling_sideways(opened, scheme):
     page = opened(width=390, scheme=scheme)
@@ -578,7 +621,7 @@ def test_it_works_in_a_frame_as_in_a_notebook(browser, made, tmp_path):
     assert inner.locator("#copy-link").is_hidden()  # it has no address
     inner.locator("[data-section=rows]").click()
     inner.locator(".grid-row").first.click()
-    assert "higher than" in inner.locator("#row-open .facts").inner_text()
+    assert "of the eligible rows, weight 4 adds +" in inner.locator("#row-open .facts").inner_text()
     assert inner.evaluate("window.hit") is None
     opened.clean()
     opened.context.close()

@@ -81,7 +81,7 @@ def test_a_table_from_a_spreadsheet(run):
             note = str(score(prompt, model)).replace(".", ",")
             table.writerow([number, prompt, model, answer(prompt, model), note])
     run("inspect", "Noten.csv").refuses(
-        "found Nr., Frage, Modell, Antwort, Note; say which is which with --columns instruction=COLUMN,model=COLUMN"
+        "Noten.csv: row 1: Note is '", "pd.read_csv(FILE, sep=';', decimal=',')"
     )
     columns = ("--columns", "instruction=Frage,model=Modell,response=Antwort")
     seen = run("inspect", "Noten.csv", *columns)
@@ -92,11 +92,127 @@ def test_a_table_from_a_spreadsheet(run):
     assert "Nr. is good above" in run("inspect", "Noten.csv", *columns, "--reward", "Nr.").out
 
 
+def spreadsheet(name, head, row, *, comma=False):
+    """Write a table with semicolons whose first column is the number of the row, from 1."""
+    with Path(name).open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.writer(file, delimiter=";")
+        table.writerow(["Nr", *head])
+        for number, prompt in enumerate(PROMPTS, start=1):
+            table.writerow(
+                [
+                    number,
+                    *(str(x).replace(".", ",") if comma and isinstance(x, float) else x for x in row(prompt)),
+                ]
+            )
+
+
+@pytest.mark.parametrize("rows", [8, 40])
+@pytest.mark.parametrize("number", ["Nr", "No.", "Row", "ref_id"])
+def test_the_number_of_the_row_is_no_model(run, number, rows):
+    with Path("scores.csv").open("w", newline="") as file:
+        table = csv.writer(file, delimiter=";")
+        table.writerow([number, "Prompt", *MODELS])
+        for at, prompt in enumerate(PROMPTS[:rows], start=1):
+            table.writerow([at, prompt, *(score(prompt, model) for model in MODELS)])
+    seen = json.loads(run("inspect", "scores.csv", "--json").out)
+    assert {member["name"] for member in seen["crowd"]} == set(MODELS)
+    counted = f"left out, a number of the row: {number}" in seen["notes"]
+    assert counted == (rows >= 10)
+    assert counted or f"but no model: {number};" in seen["read_as"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("id_", ["id", "Prompt"])
+def test_a_column_that_counts_rows_is_no_model_whatever_its_name(run, first, id_):
+    with Path("scores.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow([id_, "Lauf", *MODELS])
+        for at, prompt in enumerate(PROMPTS, start=first):
+            table.writerow([prompt, at, *(score(prompt, model) for model in MODELS)])
+    seen = json.loads(run("inspect", "scores.csv", "--json").out)
+    assert {member["name"] for member in seen["crowd"]} == set(MODELS)
+    assert "left out, a number of the row: Lauf" in seen["notes"]
+
+
+@pytest.mark.parametrize("name", ["uid", "question_id", "conversation_id", "taskId"])
+def test_an_id_is_no_reward(run, name):
+    with Path("talks.jsonl").open("w") as file:
+        for number, prompt in enumerate(PROMPTS):
+            for model in MODELS:
+                row = {name: number, "instruction": prompt, "model": model, "response": answer(prompt, model)}
+                file.write(json.dumps(row | {"quality": score(prompt, model)}) + "\n")
+    seen = json.loads(run("inspect", "talks.jsonl", "--json").out)
+    assert seen["reward_columns"] == ["quality"]
+    assert len(chosen(run, "talks.jsonl")) == 4
+    assert f"{name} is good above" in run("inspect", "talks.jsonl", "--reward", name).out
+
+
+def test_a_number_of_the_instruction_is_not_proposed_first(run):
+    with Path("talks.jsonl").open("w") as file:
+        for number, prompt in enumerate(PROMPTS):
+            for model in MODELS:
+                row = {
+                    "ask": number,
+                    "instruction": prompt,
+                    "model": model,
+                    "response": answer(prompt, model),
+                }
+                file.write(json.dumps(row | {"quality": score(prompt, model)}) + "\n")
+    seen = run("inspect", "talks.jsonl")
+    assert "--reward quality" in seen.out.splitlines()[-1]
+    assert "by their mean quality" in seen.out
+
+
+def _scores(prompt):
+    return prompt, *(score(prompt, model) for model in MODELS)
+
+
+def _pairs(prompt):
+    return prompt, *(x for model in MODELS for x in (answer(prompt, model), score(prompt, model)))
+
+
+def _one_whole(prompt):
+    return prompt, prompt, 3, *(score(prompt, model) for model in MODELS)
+
+
+WITH_COMMAS = {
+    "scores": (["Prompt", *MODELS], _scores),
+    "pairs": (["Prompt", *(name for m in MODELS for name in (m, f"{m} Score"))], _pairs),
+    "response_MODEL": (
+        ["Prompt", *(name for m in MODELS for name in (f"response_{m}", f"score_{m}"))],
+        _pairs,
+    ),
+    "one of whole numbers": (["id", "Prompt", "whole-1b", *MODELS], _one_whole),
+}
+
+
+@pytest.mark.parametrize("form", WITH_COMMAS)
+def test_decimal_commas_are_told_in_every_form(run, form):
+    head, row = WITH_COMMAS[form]
+    spreadsheet("scores.csv", head, row, comma=True)
+    first = str(score(PROMPTS[0], "oak-7b"))
+    told = f"is '{first.replace('.', ',')}'; wanted a decimal point, '{first}'; pandas changes that: pd.read_csv("
+    run("inspect", "scores.csv").refuses("scores.csv: row 1: ", "oak-7b", told)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("form", WITH_COMMAS)
+def test_the_line_helps_in_every_form(run, form):
+    pandas = pytest.importorskip("pandas")
+    spreadsheet("scores.csv", *WITH_COMMAS[form], comma=True)
+    pandas.read_csv("scores.csv", sep=";", decimal=",").to_parquet("pool.parquet")
+    seen = json.loads(run("inspect", "pool.parquet", "--json").out)
+    assert {member["name"] for member in seen["crowd"]} - {"whole-1b"} == set(MODELS)
+
+
 @pytest.mark.extra
 def test_the_line_for_decimal_commas_helps(run):
     pandas = pytest.importorskip("pandas")
     test_a_table_from_a_spreadsheet(run)
     pandas.read_csv("Noten.csv", sep=";", decimal=",").to_parquet("pool.parquet")
+    run("inspect", "pool.parquet").refuses(
+        "found Nr., Frage, Modell, Antwort, Note; say which is which with --columns instruction=COLUMN,model=COLUMN"
+    )
     rows = chosen(run, "pool.parquet", "--columns", "instruction=Frage,model=Modell,response=Antwort")
     assert len(rows) == 4
 

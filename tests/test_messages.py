@@ -3,7 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from crowdselect import Options, open_pool, select
+from crowdselect.engine.here import run_here
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +70,61 @@ def test_several_rewards_say_what_to_type(run, rewards, said):
         ).code
         == 0
     )
+
+
+def _scored(name, scores):
+    """Write a pool of two files with these scores, of three models, in turn."""
+    Path(name).mkdir()
+    for part in range(2):
+        rows = [
+            {
+                "id": f"q{i:02d}",
+                "instruction": f"What is {i} plus one?",
+                "model": model,
+                "response": f"{i + j}",
+                "score": float(scores[(3 * i + 2 * j) % len(scores)]),
+            }
+            for i in range(20 * part, 20 * part + 20)
+            for j, model in enumerate(("Qwen2.5-3B", "Qwen2.5-7B", "other"))
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), Path(name, f"{part}.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "marker"),
+    [
+        ((1, 2, -1, 3, 4, 5, 6, 7, 8, 9, 10), "-1"),
+        ((0.05, -1, 0.5, 0.95), "-1"),
+        ((1, 2, -9, 3, 40), "-9"),
+        ((0, 1, -99, 1, 1), "-99"),
+        ((0, 500, -999, 900, 1000), "-999"),
+        ((0, 1, -1, 1, 1), None),  # verdicts
+        ((-1, 1, 1, 1), None),
+        ((-1, 0, 0, 0, 0), None),
+        ((-1, -0.5, 2, 0.3, 0.1), None),  # rewards that are below 0 too
+        ((-1.5, 0.5, 1, 2, 3), None),
+    ],
+)
+def test_a_lowest_value_that_may_mean_no_reward_is_asked_about(run, scores, marker):
+    _scored("scored", scores)
+    told = [
+        run(*words).err for words in (("inspect", "scored"), ("select", "scored", "--budget", 5, "-o", "one"))
+    ]
+    asked, chosen = ([line for line in said.splitlines() if "may mean no reward" in line] for said in told)
+    assert asked == chosen
+    with open_pool("scored") as pool:
+        by_file = select(pool, Options(budget=5, clusters=0), run=run_here).warnings
+    assert [
+        f"warning: {line.replace('`missing=', '--missing ').replace('`', '')}"
+        for line in by_file
+        if "may mean" in line
+    ] == asked
+    if marker is None:
+        assert asked == []
+        return
+    [line] = asked
+    assert line.startswith(f"warning: score: the lowest value {marker} occurs ")
+    assert line.endswith(f"; if so, pass --missing {marker}")
+    again = run("inspect", "scored", "--missing", marker)
+    assert "may mean no reward" not in again.err
+    assert f"select scored --missing {marker} --budget" in again.out + again.err

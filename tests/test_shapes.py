@@ -1,7 +1,9 @@
 """Files that almost fit: names in other cases, spelt lists, numbers that are no models, folders of splits; each with the right value."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pytest
 
 from crowds import ALL, MODELS, TYPED, Row, answered, crowd, is_plain, user, write
 from crowdselect import open_pool
-from crowdselect.errors import InputError, LayoutError, RewardError
+from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
 from crowdselect.pool.rowfiles import listed
 
 # Names
@@ -52,6 +54,40 @@ def test_scores_alone_have_other_ids(kind: str, tmp_path: Path) -> None:
     with open_pool(write(tmp_path, rows, kind)) as pool:
         assert (pool.ids.tolist(), pool.models) == (["0", "1", "2"], MODELS)
         assert pool.scores().tolist() == [[0.5, 0], [0.5, 0.25], [0.5, 0.5]]
+
+
+@ALL
+@pytest.mark.parametrize("name", ["id", "ID", "uuid"])
+def test_an_id_of_each_answer_is_not_that_of_the_instruction(
+    name: str, kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    others = {name: lambda i, j: f"conversation {i}-{j}", **({"id": None} if name != "id" else {})}
+    path = write(tmp_path, crowd(**others), kind)
+    choice = (
+        "select",
+        path,
+        "--budget",
+        2,
+        "--clusters",
+        0,
+        "--weights",
+        "difficulty=1",
+        "-o",
+        tmp_path / "out",
+    )
+    said = "but 3 repeat the text of another: the id seems to differ from answer to answer; --columns id= makes it of the text"
+    assert said in run("inspect", path).err
+    run(*choice).refuses("6 too_few_rewards; no instruction has rewards of two models, " + said)
+    assert "--columns id=" not in run("inspect", path, "--columns", "id=").err
+    assert run(*choice, "--columns", "id=").code == 0
+    made = write(tmp_path, crowd(id=None), kind, "made")
+    with open_pool(path, columns={"id": ""}) as pool, open_pool(made) as usual:
+        assert pool.ids.tolist() == usual.ids.tolist()
+        assert pool.scores().tolist() == usual.scores().tolist()
+        assert answered(pool) == answered(usual)
+        assert "an id is the hash (md5) of the instruction" in pool.notes
+    with pytest.raises(OptionError, match="names no column for model; only the id may have none"):
+        open_pool(path, columns={"model": ""})
 
 
 @TYPED

@@ -709,4 +709,4 @@ def test_ids_spelt_3_and_3_0_are_joined_file_by_file_as_in_the_whole(tmp_path):
         assert (
             sum("differ from the pool's only as 3 and 3.0 do" in note for note in there.facts["notes"]) == 1
         )
-        assert any("1 rows of" in note for note in there.facts["notes"])
+        assert any("1 row of" in note for note in there.facts["notes"])

@@ -81,7 +81,10 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
     if found["rewards"] or found["empty_answers"] is None:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
-        columns, usual = found["reward_columns"], found["usual_reward"]
+        columns, usual = (
+            list(dict.fromkeys([*found["rewards"], *found["reward_columns"]])),
+            found["usual_reward"],
+        )
         for_student = bool(found["students"])
         sizes: dict[str, set[float]] = defaultdict(set)
         for member in found["crowd"]:
@@ -286,7 +289,7 @@ def _plain(value: object) -> str:
         return f"{value.percent:g}%"
     if isinstance(value, dict):
         return ",".join(f"{name}={number:g}" for name, number in value.items())
-    return str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _free(name: str) -> str:

@@ -72,7 +72,9 @@ class ColumnNames(click.ParamType[tuple[tuple[str, str], ...]]):
         if isinstance(value, dict):
             return tuple((str(what), str(name)) for what, name in value.items())
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if not pairs or not all(what.strip() and name.strip() for what, _, name in pairs):
+        if not pairs or not all(
+            what.strip() and equals and (name.strip() or what.strip() == "id") for what, equals, name in pairs
+        ):
             self.fail(f"{value!r} is not of the form instruction=COLUMN,model=COLUMN", param, ctx)
         return tuple((what.strip(), name.strip()) for what, _, name in pairs)
 

@@ -48,9 +48,9 @@ function steps(heights, top, closed) {
 }
 
 /* A histogram of one number: the pool, the chosen, and what the choice is compared with. `by`: its values by whose answer
-   is trained on, if they rest on that. Numbers that are far apart are on a logarithmic axis. */
+   is trained on, if they rest on that. Numbers that are far apart are on a logarithmic axis, but shares never are. */
 function histogram(name, words, { values, by, low, high, pool }) {
-  const logarithmic = low > 0 && high / low > 40;
+  const logarithmic = low > 0 && high > 1 && high / low > 40;
   const figure = make("figure", "histogram"), head = make("figcaption"), means = make("span");
   head.append(make("h3", "", name), means);
   head.firstChild.title = name;

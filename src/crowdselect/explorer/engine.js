@@ -8,7 +8,7 @@
 //      {kind: "labels", token}                  the file that `metrics` of some commands names
 // out  {kind: "loaded", facts} or {kind: "loaded", error}
 //      {kind: "chosen", token, error, milliseconds} if the setting cannot be filled, else
-//      {kind: "chosen", token, rank, reason, refers, score, quotas, counts, random, command, recipe, labels, milliseconds}
+//      {kind: "chosen", token, rank, reason, refers, score, quotas, eligible, counts, random, command, recipe, labels, milliseconds}
 //      {kind: "labels", token, name, text}
 //
 // setting  {method, weights: {name: number}, budget, clusters: true|false, keep: [{name, low, high}], answer}
@@ -17,12 +17,13 @@
 // chosen   rank: Int32Array(n), 0 = not chosen. reason: Uint8Array(n), index into facts.reasons (words) and facts.codes.
 //          refers: Int32Array(n), the row that this one repeats, -1 = none. score: Float64Array(n), NaN = not eligible; of
 //          methods that draw, the place in the order of the draws, higher = earlier.
-//          quotas: [{label, name, rows, chosen}], rows = those that can be chosen. counts: {code: rows}, codes that occur.
+//          quotas: [{label, name, rows, chosen}], rows = those that can be chosen. eligible: the same
+//          number for two choices = the same rows are eligible. counts: {code: rows}, codes that occur.
 //          random: {name: {mean, spread}}, what a random choice with the same quotas has, per number: no draws, the formula.
 //          command: the line that makes this choice; recipe: the same as [[select]] of a recipe. labels: the name of the file
 //          that both need beside them, null = none: clusters were computed for other rows than those that are eligible now,
 //          and are read from it.
-// facts    n, names: {ids, texts, answers of start.answer or null}, metrics: [{name, words, low, high, values, weight, by: {rule: values} or null}], bands: [{name, words, low, high}],
+// facts    n, names: {ids, texts, answers and their rewards, of start.answer, or null}, metrics: [{name, words, low, high, values, weight, by: {rule: values} or null}], bands: [{name, words, low, high}],
 //          methods: [{name, words, weighted}], answers, budgetMost, clusters: [{label, name, rows}], clusterOf, teachers,
 //          teacherOf: {rule: Uint16Array, 65535 = nobody}, lengths: [{name, values}], map: {x, y, words} or null,
 //          student: {name, crowd, own} or null, saved: {rank, setting} or null, reasons, codes, start, notes.
@@ -359,7 +360,7 @@ class Engine {
     if (clustered) capacity.forEach((rows, label) => { if (rows) quotas.push({ label: label === last ? NOBODY : label, name: head.clusters[label] ?? "(missing)", rows, chosen: taken[label] }); });
     const file = clustered && !bars.fitted ? head.spread.file : null;
     return {
-      rank, reason, refers, score, quotas,
+      rank, reason, refers, score, quotas, eligible: bars.version,
       counts: this.counted(reason),
       random: this.atRandom(candidates, cluster, capacity, taken, setting.answer),
       command: command(setting, head, file), recipe: recipe(setting, head, file), labels: file,
@@ -405,7 +406,7 @@ class Engine {
     const shown = head.numbers.map(({ name, words, weight }) => ({ name, words, weight, ...ends(name) }));
     const of = (kind) => Object.fromEntries(head.answers.map((rule) => [rule, parts[`${kind} ${rule}`]]));
     return {
-      n, names: { ids: parts.ids, texts: parts.texts ?? null, answers: parts.answers ?? null },
+      n, names: { ids: parts.ids, texts: parts.texts ?? null, answers: parts.answers ?? null, rewards: parts.reward ?? null },
       metrics: shown.filter(({ weight }) => weight).map((each) => ({ ...each, values: this.valuesOf(this.section(each.name, head.start.answer)), by: this.byAnswer(each.name) })),
       bands: shown, methods: head.methods, answers: head.answers, budgetMost: head.budgetMost,
       clusters: head.clusters.map((name, label) => ({ label, name, rows: rows[label] })), clusterOf: parts.label ?? null,

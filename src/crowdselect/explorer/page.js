@@ -322,6 +322,7 @@ function show() {
   for (const part of parts) part.stale = true;
   drawParts(!drawn);
   drawn = true;
+  drawRest();
   say(`${whole(rows.length)} chosen; against ${otherWords()} ${whole(came.length)} came in and ${whole(went.length)} went out`);
 }
 function go(id) {
@@ -334,7 +335,7 @@ function say(words) { // once the options are at rest
   saying = setTimeout(() => { $("said").textContent = words; }, 700);
 }
 
-// ── the parts: each is drawn when it is stale and in sight, the first time at once ──
+// ── the parts: each is drawn when it is stale and in sight, the first time at once; those out of sight when the page is at rest ──
 const parts = [];
 function part(id, draw) {
   if ($(id).hidden) return; // this pool has nothing for it
@@ -349,11 +350,27 @@ const watcher = new IntersectionObserver((entries) => {
 function drawParts(unseen = false) {
   if (!result) return;
   for (const each of parts) {
-    if (!each.stale || !(each.seen || unseen)) continue;
-    each.draw();
-    each.stale = false;
+    if (!each.stale) continue;
+    if (unseen || each.seen || each.node.contains(document.activeElement)) drawPart(each);
+    else each.node.setAttribute("aria-busy", "true"); // the stylesheet hides it: nobody meets figures of another choice
   }
 }
+function drawPart(each) {
+  each.draw();
+  each.stale = false;
+  each.node.removeAttribute("aria-busy");
+}
+let resting;
+function drawRest() {
+  clearTimeout(resting);
+  resting = setTimeout(() => {
+    const next = parts.find(({ stale }) => stale);
+    if (!next) return;
+    drawPart(next);
+    drawRest();
+  }, computing ? 250 : 30); // one at a time, and none between two steps of a slider
+}
+addEventListener("beforeprint", () => drawParts(true));
 
 // In and out
 const BRIEF = 6;
@@ -363,10 +380,11 @@ function changesPart() {
   $("changes-words").textContent = `${came.length || went.length ? `Rows in which this choice and ${than} differ, by their place.` : `This choice and ${than} have the same rows.`} A random choice with the same quotas would share ${whole(Math.round(shared))} \u00b1 ${spread < 1 ? number(Number(spread.toPrecision(1))) : whole(Math.round(spread))} rows with ${than}, instead of ${whole(result.rows.length - came.length)}.`;
   for (const [id, rows, words, rank] of [["came", came, "Came in", result.rank], ["went", went, "Went out", other().rank]]) {
     $(`${id}-head`).textContent = `${words}: ${whole(rows.length)}`;
+    $(`${id}-words`).replaceChildren(`Place in ${id === "came" ? "this choice" : than}`, make("span", "of-bars", `; bars: rank of ${listed(front.map(({ name }) => name))}`));
     const shown = [...rows.subarray(0, BRIEF)].map((row, at) => {
       const item = make("li"), button = make("button");
       button.type = "button";
-      button.append(make("span", "rank", rank[row]), snippet(row), smallBars(levels(row)));
+      button.append(make("span", "rank", rank[row]), snippet(row), rankBars(row));
       button.addEventListener("click", () => openRow(rows, at));
       item.append(button);
       return item;
@@ -395,8 +413,32 @@ function sharedAtRandom() {
   }
   return { mean, spread: Math.sqrt(variance) };
 }
-const level = (metric, row) => (valuesOf(metric)[row] - metric.low) / (metric.high - metric.low || 1);
-const levels = (row) => front.map((metric) => level(metric, row));
+/* Where a row's value of a number lies among those of the eligible rows: that, not the value, is what counts. `rank` is from
+   0 to 1, equal values share the middle of theirs; `below` and `equal` are shares of the eligible rows. Null without a value. */
+function standingIn(metric, row) {
+  const value = valuesOf(metric, result.setting.answer)[row], all = eligibleValues(metric), count = all.length;
+  if (Number.isNaN(value) || !count) return null;
+  const below = leading(all, (each) => each < value), upTo = leading(all, (each) => each <= value);
+  const rank = count === 1 ? 0.5 : Math.max(0, Math.min(1, (below + upTo - 1) / (2 * count - 2)));
+  return { rank, below: below / count, equal: (upTo - below) / count };
+}
+// How many of some ascending values come before the first for which something does not hold.
+function leading(values, holds) {
+  let from = 0, to = values.length;
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (holds(values[middle])) from = middle + 1; else to = middle;
+  }
+  return from;
+}
+const ascending = { eligible: null, of: new Map() }; // the eligible rows' values, kept while the same rows are eligible
+function eligibleValues(metric) {
+  const { eligible, score, setting: { answer } } = result;
+  if (ascending.eligible !== eligible) Object.assign(ascending, { eligible, of: new Map() });
+  if (!ascending.of.has(metric)) ascending.of.set(metric, valuesOf(metric, answer).filter((value, i) => !Number.isNaN(score[i]) && !Number.isNaN(value)).sort());
+  return ascending.of.get(metric);
+}
+const rankBars = (row) => smallBars(front.map((metric) => ({ name: metric.name, rank: standingIn(metric, row)?.rank ?? NaN })));
 let beginning; // what a line shows of a text
 function snippet(row) {
   const node = make("span", "snip"), text = facts.names.texts?.[row];
@@ -611,7 +653,7 @@ function makeRows() {
     open: (at) => openRow(hits, at),
     mark,
   });
-  $("heads-bars").textContent = facts.metrics.length ? "numbers" : "";
+  $("heads-bars").textContent = facts.metrics.length ? "ranks" : "";
   $("heads-bars").title = front.map(({ name }) => name).join(", ");
   orders.set("by place", null);
   for (const each of [...facts.metrics, ...facts.lengths]) {
@@ -657,7 +699,7 @@ function rowsPart(begin = false) {
 function line(row) {
   const { rank, score } = result, before = other().rank;
   const node = make("div", "grid-row"), cells = [
-    make("span", "rank", rank[row] ? rank[row] : "\u2013"), snippet(row), smallBars(levels(row)),
+    make("span", "rank", rank[row] ? rank[row] : "\u2013"), snippet(row), rankBars(row),
     make("span", "who", teacher(row) ?? reasonOf(row)), make("span", "rew", shownNumber(score[row])),
   ];
   if (rank[row]) cells[0].classList.add("in");
@@ -683,23 +725,36 @@ function standing(row) {
   return `${now}. ${before ? `In ${than} at place ${whole(before)}.` : `Not in ${than}.`}`;
 }
 const clusterName = (row) => setting.clusters && facts.clusterOf ? facts.clusters[facts.clusterOf[row]]?.name : null;
-// How many of the rows that can be chosen a number of a row is higher than: that, not its value, is what counts.
-function higher(metric, row) {
-  const values = valuesOf(metric), value = values[row];
-  if (Number.isNaN(value)) return "";
-  let below = 0, count = 0;
-  for (let i = 0; i < facts.n; i += 1) {
-    if (Number.isNaN(result.score[i]) || Number.isNaN(values[i])) continue;
-    count += 1;
-    below += values[i] < value;
-  }
-  return count ? `higher than ${(100 * below / count).toFixed(0)}% of eligible rows` : "";
+// Where a row's number lies, and what its weight adds, in the words of `why`.
+function rankWords(metric, row) {
+  const found = standingIn(metric, row), weight = weighted() && result.setting.weights[metric.name];
+  if (!found) return "";
+  const percent = (share) => `${(100 * share).toFixed(0)}%`, ties = found.equal >= 0.05 ? `, equal to ${percent(found.equal)}` : "";
+  if (Number.isNaN(result.score[row])) return `higher than ${percent(found.below)}${ties} of the eligible rows`;
+  return `rank ${found.rank.toFixed(3)} of the eligible rows${weight ? `, weight ${weight} adds ${signed(weight * found.rank)}` : ""}${ties && `; higher than ${percent(found.below)}${ties}`}`;
 }
+const weighted = () => facts.methods.find(({ name }) => name === result.setting.method).weighted;
+const signed = (value) => `${value < 0 ? "\u2212" : "+"}${number(Math.abs(value))}`;
+// The score of a row, and the one with which the last place was taken.
+function scoreWords(row) {
+  const { score, rows, setting: { clusters } } = result;
+  if (Number.isNaN(score[row])) return "It has no score: it is not eligible.";
+  const label = clusters && facts.clusterOf ? facts.clusterOf[row] : null;
+  const last = rows.findLast((i) => label === null || facts.clusterOf[i] === label);
+  const told = (i) => weighted() ? `score ${shownNumber(score[i])}` : `order ${shownNumber(score[i])} of the draws, the highest first`;
+  const own = weighted() ? `Score ${shownNumber(score[row])}, the sum of what the weights add.` : `Order ${shownNumber(score[row])} of the draws, the highest first.`;
+  const of = label === null ? "" : label === NOBODY ? " of the rows without a cluster" : ` of cluster ${facts.clusters[label].name}`;
+  if (last === undefined) return `${own} No place${of} was given.`;
+  return `${own} The last place${of} went to ${last === row ? "this row" : `${facts.names.ids[last]} (place ${whole(result.rank[last])}, ${told(last)})`}.`;
+}
+const rewardWords = (row) => {
+  const reward = setting.answer === facts.start.answer ? facts.names.rewards?.[row] : undefined;
+  return reward === undefined || Number.isNaN(reward) ? "" : `, reward ${number(reward)}`;
+};
 let opened = null; // the list that the row is of, and its place there
 function openRow(rows, at) {
   opened = { rows, at };
   showRow();
-  if (!$("row").open) $("row").showModal();
 }
 function walk(by) {
   const at = opened.at + by;
@@ -716,21 +771,31 @@ function showRow() {
   $("row-mark").setAttribute("aria-pressed", marks.has(row));
   const box = $("row-open"), list = make("div", "facts"), why = make("p", "why", standing(row));
   why.id = "row-title";
-  for (const metric of facts.metrics) {
-    const weight = setting.weights[metric.name];
-    list.append(make("span", "", metric.name), levelBar(level(metric, row)), make("span", "", shownNumber(valuesOf(metric)[row])), make("span", "", [higher(metric, row), weight ? `weight ${weight}` : ""].filter(Boolean).join(", ")));
-  }
+  for (const metric of facts.metrics)
+    list.append(make("span", "", metric.name), levelBar(standingIn(metric, row)?.rank ?? NaN), make("span", "", shownNumber(valuesOf(metric, result.setting.answer)[row])), make("span", "", rankWords(metric, row)));
   const text = (label, shown) => {
-    const node = make("div", "text", shown);
+    const node = make("div", "text short", shown);
     node.dir = "auto";
     return [make("div", "lab", label), node];
   };
   const { texts, answers } = facts.names, whose = teacher(row), group = clusterName(row);
   if (group) why.append(` Cluster ${group}.`);
-  box.replaceChildren(why, list, ...text(`Instruction ${id}`, texts?.[row] || "no text"));
-  if (whose !== undefined && answers && setting.answer === facts.start.answer) box.append(...text(`Answer to train on, of ${whose}`, answers[row] || "no text"));
-  else if (whose !== undefined) box.append(make("p", "lab", `The answer to train on is of ${whose}; its text is not on this page.`));
+  box.replaceChildren(why, ...text(`Instruction ${id}`, texts?.[row] || "no text"));
+  if (whose !== undefined && answers && setting.answer === facts.start.answer) box.append(...text(`Answer to train on, of ${whose}${rewardWords(row)}`, answers[row] || "no text"));
+  else if (whose !== undefined) box.append(make("p", "lab", `The answer to train on is of ${whose}${rewardWords(row)}; its text is not on this page.`));
+  box.append(make("p", "lab", scoreWords(row)), list);
+  if (!$("row").open) $("row").showModal();
+  for (const node of box.querySelectorAll(".short")) cutShort(node);
   $("row").scrollTop = 0;
+}
+// A long text is cut until all of it is asked for.
+function cutShort(node) {
+  if (node.scrollHeight <= node.clientHeight + 1) { node.classList.remove("short"); return; }
+  const more = make("button", "plain", "Show all");
+  more.type = "button";
+  node.tabIndex = -1; // it takes the focus of the button that goes, so that the keys still work
+  more.addEventListener("click", () => { node.classList.remove("short"); more.remove(); node.focus({ preventScroll: true }); });
+  node.after(more);
 }
 function mark(row) {
   if (!marks.delete(row)) marks.add(row);

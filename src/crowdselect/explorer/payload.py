@@ -25,6 +25,7 @@ from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
 from crowdselect.report.page import json_block
 from crowdselect.selection.eligible import ELIGIBLE, REASONS, barred, bars, eligibility, lists
+from crowdselect.selection.facts import answer_notes
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.look import look_at
 from crowdselect.selection.methods import CROWD, Seen
@@ -251,6 +252,7 @@ def _packed(found: _Gathered) -> Payload:
         sections.add_texts("texts", [_beginning(text, most) for text in texts])
         if answers is not None:
             sections.add_texts("answers", [_beginning(answer, most) for answer in answers])
+            sections.add("reward", rows.answers.reward.astype(np.float32))
         sections.add(
             "long", np.array([len(text or "") for text in texts], dtype=np.float64).astype(np.uint32)
         )
@@ -287,7 +289,10 @@ def _packed(found: _Gathered) -> Payload:
         "pool": pool.path,
         "seed": options.seed,
         "simulated": "simulated" in pool.columns,
-        "warnings": [*rows.notes],
+        "warnings": [
+            *rows.notes,
+            *answer_notes(rows.answers, said=pool.has_responses, allow_cut=options.allow_cut),
+        ],
         "notes": [*rows.pool_notes, *found.spread.notes, *notes],
         "numbers": numbers,
         "methods": [

@@ -89,12 +89,14 @@ function lines(box, spacer, { line, open, mark }) {
   };
 }
 
-// Small bars: how far a row's numbers lie between the lowest and the highest.
-function smallBars(levels) {
-  const step = 66 / Math.max(levels.length, 1);
+// Small bars: the rank of each of a row's numbers among the eligible rows, NaN = none.
+function smallBars(ranks) {
+  const step = 66 / Math.max(ranks.length, 1), name = svg("title", {});
   const box = svg("svg", { class: "three", viewBox: "0 0 66 20", preserveAspectRatio: "none", "aria-hidden": "true" });
-  levels.forEach((level, i) => {
-    const wide = Math.min(18, step * 0.78), high = 20 * (Number.isNaN(level) ? 0 : level);
+  name.textContent = ranks.map((each) => `${each.name}: ${Number.isNaN(each.rank) ? "none" : `rank ${each.rank.toFixed(3)}`}`).join("\n");
+  box.append(name);
+  ranks.forEach(({ rank }, i) => {
+    const wide = Math.min(18, step * 0.78), high = 20 * (Number.isNaN(rank) ? 0 : rank);
     box.append(svg("rect", { class: "p", x: i * step, y: 0, width: wide, height: 20, rx: 2 }));
     box.append(svg("rect", { class: "c", x: i * step, y: 20 - high, width: wide, height: high, rx: 2 }));
   });

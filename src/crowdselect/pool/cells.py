@@ -1,6 +1,5 @@
 """The rewards in each cell (instruction, model) of the matrix."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,6 +11,7 @@ from crowdselect.numeric.exact import moments, over_blocks
 from crowdselect.pool.codes import starts_of
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys
+from crowdselect.pool.rowfiles import DECIMAL_COMMA, wants_point
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 
@@ -152,9 +152,6 @@ def refuse_infinite(
         )
 
 
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
-
-
 def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
     """Say what stands where a reward should."""
     if found is None:
@@ -162,11 +159,8 @@ def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> Reward
             f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
         )
     place, value = found
-    if _DECIMAL_COMMA.fullmatch(value):
-        return RewardError(
-            f"{path}: {reward} is {value!r} at {place}; wanted a decimal point, {value.replace(',', '.')!r}; pandas changes that: "
-            "pd.read_csv(FILE, sep=';', decimal=',').to_parquet('pool.parquet')"
-        )
+    if DECIMAL_COMMA.fullmatch(value):
+        return RewardError(f"{path}: {reward} is {value!r} at {place}; {wants_point(value)}")
     return RewardError(
         f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number (`skip_invalid=True` leaves such rows out where "
         "most are numbers)"

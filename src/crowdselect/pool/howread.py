@@ -41,7 +41,7 @@ class HowRead:
     layout: str | None = None
     """One of the layouts or forms; None = recognised."""
     columns: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
-    """(what, column of the file) for columns that have other names."""
+    """(what, column of the file) for columns that have other names; ("id", "") = the id is made of the text, whatever there is."""
     model: str | None = None
     """The model that gave all answers, where no column says so."""
     model_from: str | None = None
@@ -64,6 +64,11 @@ class HowRead:
     def __post_init__(self) -> None:
         pairs = self.columns.items() if isinstance(self.columns, Mapping) else self.columns
         object.__setattr__(self, "columns", tuple((str(what), str(name)) for what, name in pairs))
+        unnamed = [what for what, name in self.named.items() if not name and what != "id"]
+        if unnamed:
+            raise OptionError(
+                f"`columns` names no column for {unnamed[0]}; only the id may have none: `columns='id='`"
+            )
         others = self.aliases.items() if isinstance(self.aliases, Mapping) else self.aliases
         object.__setattr__(self, "aliases", tuple((str(other), str(name)) for other, name in others))
         object.__setattr__(self, "missing", self.no_rewards)

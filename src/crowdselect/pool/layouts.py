@@ -32,11 +32,14 @@ REFERENCES = frozenset(
 FIRST_REWARDS = re.compile(r"scores?|ratings?|rewards?|correct|is_correct|correctness(_.*)?")
 """The names of rewards that come first where there are several, if one alone is there."""
 
-_ROW_NUMBERS = re.compile(r"index|idx|level_0|nr\.?|no\.?|row|#", re.IGNORECASE)
+_ROW_NUMBERS = re.compile(r"index|idx|level_0|nr\.?|no\.?|row([ _]?(number|nr|no)\.?)?|#", re.IGNORECASE)
 """The names of columns that count rows, as spreadsheets and pandas have them."""
 
+_IDS = re.compile(r"(?i:(.*[^a-z0-9])?[gu]?u?id)|.*[a-z0-9]I[dD]")
+"""The names of ids; `valid` is none."""
+
 FEWEST_COUNTED = 10
-"""From so many rows on, a column of a matrix that counts them from 0 is their number, and no model."""
+"""From so many rows on, a column of a matrix that counts them from 0 or 1 is their number, and no model."""
 
 _COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
 _FACTS = frozenset(
@@ -139,21 +142,27 @@ def candidates(rewards: Iterable[str]) -> tuple[str, ...]:
     """Leave out the numbers that are no rewards by their name.
 
     Example:
-        >>> candidates(["score", "latency", "Nr."])
-        ('score',)
+        >>> candidates(["score", "latency", "Nr.", "question_id", "valid"])
+        ('score', 'valid')
     """
     known = NOT_REWARDS | REFERENCES
-    return tuple(name for name in rewards if name not in known and not _ROW_NUMBERS.fullmatch(name))
+    return tuple(name for name in rewards if name not in known and not _names_rows(name))
 
 
 def no_model(name: str) -> bool:
     """Say whether a numeric column is neither a model nor its reward, by its name.
 
     Example:
-        >>> no_model("total_cost"), no_model("llama-8b")
-        (True, False)
+        >>> no_model("total_cost"), no_model("Nr"), no_model("llama-8b")
+        (True, True, False)
     """
-    return name in NOT_REWARDS | REFERENCES | _FACTS or _COUNTS.fullmatch(name) is not None
+    known = name in NOT_REWARDS | REFERENCES | _FACTS
+    return known or _names_rows(name) or _COUNTS.fullmatch(name) is not None
+
+
+def _names_rows(name: str) -> bool:
+    """Whether a column numbers rows, or is an id, by its name."""
+    return _ROW_NUMBERS.fullmatch(name) is not None or _IDS.fullmatch(name) is not None
 
 
 def may_be_model(name: str) -> bool:

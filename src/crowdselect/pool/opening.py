@@ -25,7 +25,7 @@ from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
-from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.views import Tall, View, Wide
 
@@ -272,12 +272,19 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
         return None
     if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
         return None
+    texts = [column for column, kind in columns.items() if kind.name == "text" and column not in TEXT_PARTS]
+    if (
+        name == "matrix"
+        and source.type == "csv"
+        and any(decimal_commas(file, texts) for file in source.files)
+    ):
+        return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)
     return None if _unusual_rows(source, seen) else seen
 
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
-    """Leave out the columns of a matrix that count its rows, from 0: they are no models."""
+    """Leave out the columns of a matrix that count its rows, from 0 or 1: they are no models."""
     if (how.layout or detect(source.columns)) != "matrix" or source.row_count < FEWEST_COUNTED:
         return
     names = [
@@ -288,7 +295,9 @@ def _leave_out_counters(source: Source, how: HowRead) -> None:
     def counting(names: list[str], columns: list[Any]) -> list[str]:
         counts = np.arange(len(columns[0]) if columns else 0, dtype=np.float64)
         return [
-            n for n, column in zip(names, columns, strict=True) if np.array_equal(to_numpy(column), counts)
+            n
+            for n, column in zip(names, map(to_numpy, columns), strict=True)
+            if np.array_equal(column, counts) or np.array_equal(column, counts + 1)
         ]
 
     with closing(source.batches(*numbers.values(), rows=FEWEST_COUNTED)) as batches:

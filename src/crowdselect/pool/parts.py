@@ -69,13 +69,15 @@ class _Finder:
         self._wanted = how.named
         self._path = path
         for what, name in self._wanted.items():
-            if name not in columns:
+            if name and name not in columns:
                 raise LayoutError(
                     f"{path}: no column {name!r} for {what}; found {', '.join(columns)}; correct `columns`"
                 )
         named = set(self._wanted.values())
         self.free = {name: kind for name, kind in columns.items() if name not in named and not is_index(name)}
-        self.notes = [f"{name} is taken for {what}" for what, name in self._wanted.items() if name != what]
+        self.notes = [
+            f"{name} is taken for {what}" for what, name in self._wanted.items() if name not in {what, ""}
+        ]
 
     def __call__(
         self,
@@ -86,7 +88,7 @@ class _Finder:
     ) -> str | None:
         """The column of a part: the one that is named, one of the usual names, or the only one of other names."""
         if what in self._wanted:
-            return self._wanted[what]
+            return self._wanted[what] or None
         for name in usual:
             if name in self.free:
                 return name

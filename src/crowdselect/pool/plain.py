@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -43,7 +43,18 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, logs_in, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of, within
-from crowdselect.pool.rowfiles import Broken, Row, Seen, columns_of, is_index, number_of, other_lists, rows_of
+from crowdselect.pool.rowfiles import (
+    Broken,
+    Row,
+    Seen,
+    columns_of,
+    decimal_commas,
+    is_index,
+    number_of,
+    other_lists,
+    rows_of,
+    wants_point,
+)
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
 from crowdselect.pool.wideforms import unlisted
 
@@ -58,7 +69,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 3  # of what is written here: another one is written anew
+_VERSION = 4  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -262,15 +273,35 @@ class _Rewriting:
                     "turns; name the column with `columns='instruction=COLUMN'`"
                 )
             return None, names
-        form = fitted(columns, names, how, path=found.path)
+        try:
+            form = fitted(columns, names, how, path=found.path)
+        except LayoutError:
+            self._refuse_commas(names.taken)
+            raise
+        if form.many:
+            self._refuse_commas(names.taken | form.taken)
         if form.name == "matrix":
-            self._counters = self._counting(form.taken)
+            numbers = {name for name, kind in columns.items() if kind.name == "number"}
+            self._counters = self._counting(form.taken | (numbers - names.taken))
             self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
             form = fitted(columns, names, how, path=found.path)
         text = textless(form, columns)
         if text is not None:
             raise no_instruction(found.path, text)
         return form, form.names
+
+    def _refuse_commas(self, taken: Collection[str]) -> None:
+        """Stop where numbers of a spreadsheet have decimal commas, by which they are texts.
+
+        Raises:
+            LayoutError: A column that is no part of a row holds such numbers.
+        """
+        texts = [name for name, kind in self._columns.items() if kind.name == "text" and name not in taken]
+        for file in self._found.files if self._found.kind == "csv" else ():
+            found = decimal_commas(file, texts)
+            if found is not None:
+                name, at, value = found
+                raise LayoutError(f"{file}: row {at}: {name} is {value!r}; {wants_point(value)}")
 
     def _carriable(self) -> dict[str, str]:
         """The columns that go over as they are, scalars and lists of scalars, and what each is called then."""
@@ -280,6 +311,7 @@ class _Rewriting:
             name
             for name, kind in self._columns.items()
             if name not in taken
+            and name.casefold() != "id"  # of the file, where the id is made of the text
             and (
                 kind.name in scalar
                 or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
@@ -333,16 +365,21 @@ class _Rewriting:
         return [f"the rows of {taken!r} are read; left out: {', '.join(others)}" for taken, others in found]
 
     def _counting(self, names: frozenset[str]) -> list[str]:
-        """The columns of a matrix that count its rows, from 0: they are no models."""
-        counting, count = set(names), 0
+        """The columns of a matrix that count its rows, from 0 or 1: they are no models."""
+        counting, count = {(name, first) for name in names for first in (0, 1)}, 0
         for file in self._found.files:
             for _, row in rows_of(file, self._found.kind, list(names)):
                 if not counting:
                     return []
                 if not isinstance(row, Broken):
-                    counting = {name for name in counting if str(row.get(name)) in {str(count), f"{count}.0"}}
+                    counting = {
+                        (name, first)
+                        for name, first in counting
+                        if str(row.get(name)) in {str(first + count), f"{first + count}.0"}
+                    }
                     count += 1
-        return sorted(counting) if count >= FEWEST_COUNTED and counting < names else []
+        counters = {name for name, _ in counting}
+        return sorted(counters) if count >= FEWEST_COUNTED and counters < names else []
 
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
         """Whether a column has one value for all models of an id, and some id has several models."""

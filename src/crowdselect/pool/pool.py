@@ -150,12 +150,20 @@ class Pool:
         if self._view.id_made:
             whole = self._view.row_is_instruction or (isinstance(answers, Tall) and answers.whole)
             what = "the instruction and its answers" if whole else "the instruction"
-            facts.append(f"no id column (id, uuid or prompt_id): an id is the hash (md5) of {what}")
+            lacks = "" if ("id", "") in self.read.columns else "no id column (id, uuid or prompt_id): "
+            facts.append(f"{lacks}an id is the hash (md5) of {what}")
         found = self.__dict__.get("_answers")
         more = list(found.notes) if isinstance(found, TallAnswers) else []
         asked = self.__dict__.get("_asked")
         more += [] if asked is None else asked.notes
         return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))
+
+    @property
+    def has_id_per_row(self) -> bool:
+        """Whether each answer has a row of its own with an id, so that the answers to one instruction may differ in it."""
+        answers = self._view.answers
+        tall = isinstance(answers, Tall) and not answers.nested and not answers.whole
+        return tall and not self._view.id_made
 
     @property
     def reward_columns(self) -> tuple[str, ...]:

@@ -516,6 +516,51 @@ def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
     return Dialect(delimiter, _ESCAPED.search(text) is not None and not doubled, tuple(found[delimiter]))
 
 
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+_WHOLE = re.compile(r"\s*([+-]?\d+)?\s*")
+
+
+def decimal_commas(file: Path, names: Iterable[str]) -> tuple[str, int, str] | None:
+    """Find a column of a CSV file with semicolons whose numbers have decimal commas, as spreadsheets write them.
+
+    Args:
+        file: The file.
+        names: The columns to look at.
+
+    Returns:
+        The first of the columns with a decimal comma in a row and nothing but such and whole numbers in all others, the
+        row, from 1, and what stands there; None where there is none.
+    """
+    if dialect_of(file).delimiter != ";":
+        return None
+    left, found = list(names), dict[str, tuple[int, str]]()
+    for at, row in _csv_rows(file):
+        if isinstance(row, Broken) or not left:
+            continue
+        for name in list(left):
+            value = row.get(name)
+            if not isinstance(value, str) or value.strip().casefold() in MISSING_TEXTS:
+                continue
+            if DECIMAL_COMMA.fullmatch(value):
+                found.setdefault(name, (at, value))
+            elif not _WHOLE.fullmatch(value):
+                left.remove(name)
+    return next(((name, *found[name]) for name in left if name in found), None)
+
+
+def wants_point(value: str) -> str:
+    """Say how a number with a decimal comma is to be written, and what changes that.
+
+    Example:
+        >>> wants_point("3,5").partition(";")[0]
+        "wanted a decimal point, '3.5'"
+    """
+    return (
+        f"wanted a decimal point, {value.replace(',', '.')!r}; pandas changes that: "
+        "pd.read_csv(FILE, sep=';', decimal=',').to_parquet('pool.parquet')"
+    )
+
+
 def _first_row(text: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])

@@ -265,6 +265,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     ]
     if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
         return None  # without an id a reward is no sign of a crowd, nor is a single number
+    others = [name for name in numeric if not may_be_model(name)]
     numeric = [name for name in numeric if may_be_model(name)]
     models = columns_by_model(numeric)
     if not models or (names.id is None and len(models) < 2):
@@ -275,7 +276,8 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
             if row.get(name) is not None:
                 yield Answer(model, values={"score": row.get(name)})
 
-    return _wide("matrix", "a number per model in columns", names, answers, numeric, ("score",))
+    says = "a number per model in columns" + (f", but no model: {', '.join(others)}" if others else "")
+    return _wide("matrix", says, names, answers, numeric, ("score",))
 
 
 def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001

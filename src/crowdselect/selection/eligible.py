@@ -13,6 +13,7 @@ import numpy as np
 
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.pool.files import fingerprint, resolve
+from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.selection.formats import holds_of
 from crowdselect.selection.keep import bands_of
@@ -101,6 +102,22 @@ def tally(reasons: ObjectArray) -> str:
         if reason != ELIGIBLE
     )
     return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
+
+
+def id_doubt(pool: Pool, *, most: int, repeated: int) -> str | None:
+    """Doubt the ids of a pool where no instruction has the rewards of two models, and texts repeat; None = no doubt.
+
+    Args:
+        pool: Answers of one model, and answers that are not rows with ids, are not doubted.
+        most: The most rewards that an instruction has.
+        repeated: Instructions that repeat the text of another.
+    """
+    if most > 1 or not repeated or len(pool.models) < _FEWEST or not pool.has_id_per_row:
+        return None
+    return (
+        f"no instruction has rewards of two models, but {repeated} repeat the text of another: the id seems to differ "
+        "from answer to answer; `columns='id='` makes it of the text"
+    )
 
 
 @dataclass(frozen=True, slots=True)

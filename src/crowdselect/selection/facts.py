@@ -11,7 +11,7 @@ from crowdselect import __version__
 from crowdselect.errors import ShapeError
 from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
-from crowdselect.numeric.responses import fits_of
+from crowdselect.numeric.responses import ChosenAnswers, fits_of
 from crowdselect.numeric.strata import shared_out
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
@@ -23,6 +23,7 @@ from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
+from crowdselect.selection.rewards import is_marker, marker_line
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
@@ -391,6 +392,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
+    warnings += [marker_line(str(rows.reward), rows.foot)] if is_marker(rows.foot) else []
     chosen = choice.rank > 0
     lowest = rows.lowest
     poor = int((answers.best_reward[chosen] == lowest).sum())
@@ -407,13 +409,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{given['fewer']} of the {int(chosen.sum())} chosen instructions have fewer than {given['wanted']} different answers; "
             f"there are {given['all']} in all"
         )
-    if pool.has_responses and answers.unsaid:
-        warnings.append(
-            f"{answers.unsaid} scored answers have no text and were skipped"
-            if answers.unsaid > 1
-            else "1 scored answer has no text and was skipped"
-        )
-    warnings += ending_notes(answers.endings, allow_cut=found.seen.options.allow_cut)
+    warnings += answer_notes(answers, said=pool.has_responses, allow_cut=found.seen.options.allow_cut)
     if not has_text or not (pool.has_responses or rows.checked is not None):
         absent, wanted = (
             ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
@@ -442,6 +438,16 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"taken (cluster {cluster}: {quotas[cluster]} of {sizes[cluster]}), including low-scoring ones; try fewer `clusters`"
         )
     return warnings
+
+
+def answer_notes(answers: ChosenAnswers, *, said: bool, allow_cut: bool) -> list[str]:
+    """Describe the answers that have no text, in a pool that has texts (`said`), and those that did not end as they should."""
+    notes = ending_notes(answers.endings, allow_cut=allow_cut)
+    if said and answers.unsaid:
+        several = answers.unsaid > 1
+        words = "scored answers have no text and were" if several else "scored answer has no text and was"
+        notes.insert(0, f"{answers.unsaid} {words} skipped")
+    return notes
 
 
 _ENDED = {

@@ -11,8 +11,9 @@ from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
-from crowdselect.selection.rewards import rewards_in
+from crowdselect.selection.rewards import foot_of, is_marker, marker_line, rewards_in
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
@@ -59,6 +60,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
+    most = max((int((~np.isnan(matrix)).sum(axis=1).max()) for matrix in matrices.values()), default=0)
+    doubt = id_doubt(pool, most=most, repeated=int(repeated)) if matrices else None
+    doubts = [] if doubt is None else [doubt]
     told = {
         member.name: {
             "name": member.name,
@@ -91,7 +95,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
         "notes": [*pool.notes, *notes, *missing],
-        "warnings": [*equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
+        "warnings": [*doubts, *equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
     }
 
 
@@ -146,23 +150,23 @@ def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:
-    """Warn of a lowest value that probably means no reward: repeated, and far from the next."""
+    """Warn of a lowest value that probably means no reward: a usual marker, or repeated and far from the next."""
     warnings = []
     for name in names:
         values = pool.samples.rewards(name) if pool.samples is not None else pool.scores_of_part(name).ravel()
-        found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-        if len(found) < 3 or counts[0] < 2:
+        foot = foot_of(values)
+        if is_marker(foot):
+            warnings.append(marker_line(name, foot))
+            continue
+        found = np.unique(values[~np.isnan(values)])
+        if len(found) < 3 or foot[0][1] < 2:
             continue
         lowest, rest = found[0], found[1:]
         gaps = np.diff(rest)
         far = rest[0] - lowest > _FAR * max(float(gaps.max()), 0.0) and len(rest) > 2
-        below = lowest == -1 and rest[0] >= 0 and rest[-1] <= 1
         from_one = lowest == 0 and bool((rest == rest.round()).all()) and rest[0] >= 1 and rest[-1] in {5, 10}
-        if float(lowest).is_integer() and lowest <= 0 and (far or below or from_one):
-            warnings.append(
-                f"{name}: the lowest value {lowest:g} occurs {counts[0]} times, and the next is {rest[0]:g}: it may mean no "
-                f"reward; if so, pass `missing={lowest:g}`"
-            )
+        if float(lowest).is_integer() and lowest <= 0 and (far or from_one):
+            warnings.append(marker_line(name, foot))
     return warnings
 
 
@@ -214,12 +218,21 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
             matrices[name] = _scores(pool, name)
         except RewardError as error:
             notes.append(str(error))
+    # A number that is the same for all answers to an instruction tells of the instruction: it comes last.
+    matrices = dict(sorted(matrices.items(), key=lambda found: not _differs_within(found[1])))
     if len(pool.reward_columns) > _MOST_REWARDS:
         notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
             "`reward` names another"
         )
     return matrices, notes
+
+
+def _differs_within(scores: FloatArray) -> bool:
+    """Whether some instruction's answers have different scores; shape (N, M), NaN = none."""
+    low = np.where(np.isnan(scores), np.inf, scores).min(axis=1)
+    high = np.where(np.isnan(scores), -np.inf, scores).max(axis=1)
+    return bool((low < high).any())
 
 
 def _scores(pool: Pool, name: str) -> FloatArray:

@@ -211,6 +211,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         "per_model": rewarded.sum(axis=0).tolist(),
         "lowest": float(np.nanmin(matrix.scores)) if rewarded.any() else None,
         "marks": matrix.marks,
+        "foot": matrix.foot,
         "kept": kept,
         "lost": pool.lost_rewards,
         "without_text": answers.unsaid,
@@ -260,7 +261,18 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
     if options is None:
         highest = None if found.cells is None else widened(found.cells.highest(), np.nan)
         return Matrix(
-            scores, targets, None, None, None, spread, highest, passes, marks, found.agreement, *good
+            scores,
+            targets,
+            None,
+            None,
+            None,
+            spread,
+            highest,
+            passes,
+            marks,
+            found.foot,
+            found.agreement,
+            *good,
         )
     if look.has_responses:
         own = pool.targets(allow_cut=options.allow_cut, models=look.models)
@@ -278,7 +290,18 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
     if told is not None and look.has_responses and candidates is None:
         texts = widened(pool.text_codes(told), -1)
     return Matrix(
-        scores, targets, prompts, texts, candidates, spread, None, passes, marks, found.agreement, *good
+        scores,
+        targets,
+        prompts,
+        texts,
+        candidates,
+        spread,
+        None,
+        passes,
+        marks,
+        found.foot,
+        found.agreement,
+        *good,
     )
 
 

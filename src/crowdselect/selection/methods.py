@@ -11,10 +11,11 @@ import numpy as np
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.numeric.quotas import Choice, check_budget, choose, levels, owners_of
 from crowdselect.numeric.ranks import combine, uniform_ranks
+from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, lookahead
-from crowdselect.selection.eligible import ELIGIBLE, left_out, tally
+from crowdselect.selection.eligible import ELIGIBLE, id_doubt, left_out, tally
 from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.options import Options
 from crowdselect.selection.reading import AT_ONCE, Function, Of, Shards, mapped
@@ -236,7 +237,7 @@ def scored_rows(
     scored = method.score(seen, progress)
     if scored.left_out:
         reasons = left_out(reasons, scored.left_out)
-        check_rows(seen.options, reasons, seen.known.groups)
+        check_rows(seen.options, reasons, seen.known, seen.shards.pool)
         seen = replace(seen, eligible=reasons == ELIGIBLE)
     return scored, seen, reasons
 
@@ -262,11 +263,15 @@ def choice_of(seen: Seen, score: FloatArray, grouping: Grouping) -> Choice:
     )
 
 
-def check_rows(options: Options, reasons: ObjectArray, groups: IntArray) -> None:
+def check_rows(options: Options, reasons: ObjectArray, rows: Rows, pool: Pool) -> None:
     """Refuse a budget that the eligible rows cannot fill; see `crowdselect.numeric.quotas.check_budget`."""
     eligible = reasons == ELIGIBLE
     barred = tally(reasons) if eligible.sum() < options.budget else ""
-    check_budget(options.budget, eligible=eligible, groups=groups, barred=barred)
+    if barred:
+        repeated = len(rows) - len(np.unique(rows.groups))
+        doubt = id_doubt(pool, most=int(rows.n_rewards.max(initial=0)), repeated=repeated)
+        barred += "" if doubt is None else f"; {doubt}"
+    check_budget(options.budget, eligible=eligible, groups=rows.groups, barred=barred)
 
 
 def first_of_groups(seen: Seen) -> BoolArray:

@@ -72,7 +72,7 @@ def plan(
         shards, rows = look_at(pool, options=options, crowd=crowd, method=method)
     with stage("eligibility"):
         reasons = bars(rows, lists(rows.ids, options), options, weighted=method.weighted)
-        check_rows(options, reasons, rows.groups)
+        check_rows(options, reasons, rows, shards.pool)
     seen = Seen(shards=shards, known=rows, options=options, eligible=reasons == ELIGIBLE)
     work = []
     with stage("what is in the cache") as progress:

@@ -1,6 +1,7 @@
 """The rewards of a pool or of one of its files, of one column or of several; and the samples that may be taken by them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,75 @@ from crowdselect.pool.pool import Pool
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.options import Options
 from crowdselect.types import BoolArray, FloatArray, IntArray
+
+Foot = Sequence[tuple[float, int]]
+"""The lowest few values of a reward, ascending, each with how often it occurs."""
+
+_MARKERS = frozenset({-1.0, -9.0, -99.0, -999.0})  # what people write for "no reward"
+_VERDICTS = frozenset({-1.0, 0.0, 1.0})
+_FOOT = 4  # values: one more than there are verdicts
+
+
+def foot_of(values: FloatArray) -> Foot:
+    """Count the four lowest values.
+
+    Args:
+        values: Rewards, of any shape. NaN = none.
+
+    Example:
+        >>> foot_of(np.array([3.0, -1.0, np.nan, -1.0]))
+        ((-1.0, 2), (3.0, 1))
+    """
+    found: list[tuple[float, int]] = []
+    left = values[~np.isnan(values)]
+    while left.size and len(found) < _FOOT:
+        lowest = left.min()
+        above = left[left > lowest]
+        found.append((float(lowest), left.size - above.size))
+        left = above
+    return tuple(found)
+
+
+def foot_among(feet: Iterable[Foot]) -> Foot:
+    """Count the four lowest values of all of some parts of a pool.
+
+    Example:
+        >>> foot_among([((-1.0, 2), (3.0, 1)), ((3.0, 4),)])
+        ((-1.0, 2), (3.0, 5))
+    """
+    counts: Counter[float] = Counter()
+    for foot in feet:
+        counts.update(dict(foot))
+    return tuple(sorted(counts.items())[:_FOOT])
+
+
+def is_marker(foot: Foot) -> bool:
+    """Say whether the lowest value probably means no reward: a usual marker, repeated, where no other value is below 0.
+
+    Verdicts of -1, 0 and 1, or of two of them, have none.
+
+    Example:
+        >>> is_marker([(-1.0, 2), (1.0, 3), (2.0, 1)]), is_marker([(-1.0, 2), (0.0, 3), (1.0, 1)])
+        (True, False)
+    """
+    if len(foot) < 2 or {value for value, _ in foot} <= _VERDICTS:
+        return False
+    (lowest, count), (second, _) = foot[:2]
+    return lowest in _MARKERS and count > 1 and second >= 0
+
+
+def marker_line(name: str, foot: Foot) -> str:
+    """Ask whether the lowest value of a reward means no reward.
+
+    Example:
+        >>> marker_line("score", [(-1.0, 2), (1.0, 3)])
+        'score: the lowest value -1 occurs 2 times, and the next is 1: it may mean no reward; if so, pass `missing=-1`'
+    """
+    (lowest, count), (second, _) = foot[:2]
+    return (
+        f"{name}: the lowest value {lowest:g} occurs {count} times, and the next is {second:g}: it may mean no "
+        f"reward; if so, pass `missing={lowest:g}`"
+    )
 
 
 def texts_told(options: Options) -> Texts | None:
@@ -105,6 +175,11 @@ class RewardsIn:
         """The lowest and the highest reward of any answer; None where there is none."""
         values = self.scores[~np.isnan(self.scores)] if self.cells is None else self.cells.values
         return (float(values.min()), float(values.max())) if values.size else None
+
+    @property
+    def foot(self) -> Foot:
+        """The lowest rewards of any answer."""
+        return foot_of(self.scores if self.cells is None else self.cells.values)
 
     def passes(self) -> FloatArray:
         """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""

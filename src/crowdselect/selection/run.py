@@ -70,7 +70,7 @@ def select(
     with stage("eligibility"):
         listed = lists(rows.ids, options)
         reasons = bars(rows, listed, options, weighted=method.weighted)
-        check_rows(options, reasons, rows.groups)
+        check_rows(options, reasons, rows, shards.pool)
     with stage("score") as progress:
         seen = Seen(shards=shards, known=rows, options=options, eligible=reasons == ELIGIBLE)
         scored, seen, reasons = scored_rows(method, seen, reasons, progress)
