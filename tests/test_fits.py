@@ -522,6 +522,10 @@ def test_a_model_that_cannot_be_loaded_is_refused(student, tmp_path, run):
     given += ("-o", tmp_path / "out", "--answer")
     run(*given, "fits:./nowhere").refuses("./nowhere: no such folder")
     run(*given, "fits:./nowhere", "--dry-run").refuses("./nowhere: no such folder")
+    run(*given, "fits:nowhere/", "--dry-run").refuses("nowhere/: no such folder")
+    planned = run(*given, "fits:no-owner/no-model", "--dry-run")
+    assert planned.code == 0, planned
+    assert "no-owner/no-model: the model is fetched from the Hub first, which was not asked" in planned.err
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")
     run(*given, f"fits:{tmp_path / 'broken'}").refuses("cannot be loaded as a causal language model")

@@ -27,7 +27,7 @@ def check_model_folder(model: str) -> None:
         >>> check_model_folder("owner/name")
     """
     folder = Path(model)
-    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
+    looks_local = model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") > 1
     if folder.is_dir() and not (folder / "config.json").is_file():
         found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise InputError(

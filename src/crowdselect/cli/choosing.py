@@ -439,7 +439,9 @@ def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> Non
     )
     for work in works:
         if not work.is_here:
-            note(f"{visible(work.what)}: the model is fetched from the Hub first")
+            note(
+                f"{visible(work.what)}: the model is fetched from the Hub first, which was not asked whether it has it"
+            )
     say("no model was run, so nothing was chosen")
     say_next(without_dry_run("chosen"))
 
