@@ -75,7 +75,9 @@ def test_help_lists_every_method_and_every_setting(run):
     out = run("select", "--help").out
     for name, entry in METHODS.items():
         for setting in entry.settings:
-            assert re.search(rf"--{setting.name.replace('_', '-')} {re.escape(setting.form)} +[^:]*\b{name}\b[^:]*: ", out)
+            assert re.search(
+                rf"--{setting.name.replace('_', '-')} {re.escape(setting.form)} +[^:]*\b{name}\b[^:]*: ", out
+            )
 
 
 @pytest.mark.parametrize(
