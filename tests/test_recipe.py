@@ -252,10 +252,10 @@ def test_the_plan_says_where_a_cap_stops_and_which_prices_are_missing(place, run
     ran = run("run", place / "recipe.toml", "--dry-run")
     assert ran.code == 0, ran
     said = " ".join(ran.out.split())
-    assert ("stops at 1e-05" in said) == (max_cost == 0.00001)
-    assert "stops at 5" not in said
     assert ("lacks price_in or price_out (money per million tokens)" in said) != prices
     found = json.loads(run("run", place / "recipe.toml", "--dry-run", "--json").out)["steps"]
+    assert found[0]["cost"].endswith("; stops at 1e-05") == (max_cost == 0.00001), found[0]
+    assert ("stops at" in found[0]["cost"]) == (max_cost == 0.00001)
     assert found[1]["amount"] == "at most 3 answers to score by each of 2"
     assert "not counted: reward (known after collect)" in said
 
