@@ -47,6 +47,7 @@ def test_the_list_of_reasons_is_closed_and_no_reason_holds_a_colon():
         "no_pair",
         "no_reference",
         "outside",
+        "no_quota",
         "below_floor",
         "contaminated",
         "no_score",
