@@ -160,7 +160,7 @@ def evaluate_and_recipe(place: Path) -> None:
     differences = [Difference(META, IMAGE, 9, 5, 0, 1.0, (0.5, 3.0), 0.01, 0.02, SCRIPT)]
     found = MethodComparison("mt-bench", META, IMAGE, SCRIPT, 0, standings, differences, NAMES)
     (place / "evaluate-compare.html").write_text(comparison_page(found), encoding="utf-8")
-    hostile = {"verdicts": 9, "missing": 1, "score": 5.0, "interval": (4.0, 6.0), "folder": LINK}
+    hostile = {"wanted": 9, "of": IMAGE, "missing": 1, "score": 5.0, "interval": (4.0, 6.0), "folder": LINK}
     one = {"one": META, "other": IMAGE, "difference": 1.0, "interval": (0.5, 3.0), "verdict": "higher"}
     one |= {"questions": 9, "differing": 5, "p_holm": 0.02}
     losses = {"last_loss": 1.0, "eval_loss_before": 2.0, "eval_loss": 1.5}
@@ -193,7 +193,7 @@ def evaluate_and_recipe(place: Path) -> None:
             for name, state in zip(NAMES, ("failed", "left out", "incomplete", "done"), strict=True)
         ],
         "differences": [
-            {"benchmark": SCRIPT, "against": IMAGE, "unit": LINK, "standings": [standing], "differences": [one], "notes": NAMES, "page": LINK}
+            {"benchmark": SCRIPT, "against": IMAGE, "unit": LINK, "of": META, "standings": [standing], "differences": [one], "notes": NAMES, "page": LINK}
         ],
     }  # fmt: skip
     (place / "recipe.html").write_text(results_page(results), encoding="utf-8")
