@@ -48,7 +48,7 @@ for name in [one for name in names for one in manager.match_tasks([name]) or [na
     absent.clear()
     try:
         tasks = manager.load([name])["tasks"]
-    except Exception:
+    except Exception:  # whatever the loader makes of a data set that is not here; anything else is raised again
         if not absent:
             raise
         found.append({"task": name, "data": absent[0], "asks": None, "documents": None, "requests": None})
