@@ -14,11 +14,20 @@ from crowdselect.numeric.ranks import combine, uniform_ranks
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
-from crowdselect.selection.clusters import Grouping, lookahead
+from crowdselect.selection.clusters import Grouping, group, lookahead
 from crowdselect.selection.eligible import ELIGIBLE, id_doubt, left_out, tally
 from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import AT_ONCE, Function, Of, Shards, mapped
+from crowdselect.selection.reading import (
+    AT_ONCE,
+    Function,
+    Of,
+    Shards,
+    cluster_column,
+    embeddable,
+    mapped,
+    quota_strata,
+)
 from crowdselect.selection.rows import Rows
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
@@ -240,6 +249,21 @@ def scored_rows(
         check_rows(seen.options, reasons, seen.known, seen.shards.pool)
         seen = replace(seen, eligible=reasons == ELIGIBLE)
     return scored, seen, reasons
+
+
+def grouped(method: Method, seen: Seen, progress: Progress) -> Grouping:
+    """Cluster the eligible rows as the options say; see `crowdselect.selection.clusters.group`."""
+    shards, rows, options, eligible = seen.shards, seen.known, seen.options, seen.eligible
+    return group(
+        embeddable(shards, rows, options, eligible),
+        eligible,
+        rows.hashes,
+        options,
+        progress,
+        column=cluster_column(shards, rows, options, eligible),
+        strata=quota_strata(rows, options, eligible),
+        vectors=method.vectors,
+    )
 
 
 def arranged(method: Method, seen: Seen, scored: Scored, grouping: Grouping) -> Scored:

@@ -12,13 +12,13 @@ from crowdselect.numeric.responses import fits_of
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress, Stages
 from crowdselect.seeding import reseeded
-from crowdselect.selection.clusters import check_clusters, group, vectors_for
+from crowdselect.selection.clusters import check_clusters, vectors_for
 from crowdselect.selection.eligible import ELIGIBLE, bars, lists
 from crowdselect.selection.fitting import AS_USUAL, Fitting, checked_fits, good_of, scored_answers, scorer_of
 from crowdselect.selection.look import look_at
-from crowdselect.selection.methods import Method, Seen, arranged, check_rows, choice_of, scored_rows
+from crowdselect.selection.methods import Method, Seen, arranged, check_rows, choice_of, grouped, scored_rows
 from crowdselect.selection.options import Options, wants_model
-from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
+from crowdselect.selection.reading import embeddable
 from crowdselect.types import BoolArray, ObjectArray
 
 
@@ -91,18 +91,8 @@ def plan(
 
 def _chosen(method: Method, seen: Seen, reasons: ObjectArray, progress: Progress) -> BoolArray:
     """Choose the rows, shape (N,), where no model has to run for that."""
-    shards, rows, options = seen.shards, seen.known, seen.options
     scored, seen, _ = scored_rows(method, seen, reasons, progress)
-    grouping = group(
-        embeddable(shards, rows, options, seen.eligible),
-        seen.eligible,
-        rows.hashes,
-        options,
-        progress,
-        column=cluster_column(shards, rows, options, seen.eligible),
-        strata=quota_strata(rows, options, seen.eligible),
-        vectors=method.vectors,
-    )
+    grouping = grouped(method, seen, progress)
     return choice_of(seen, arranged(method, seen, scored, grouping).score, grouping).rank > 0
 
 

@@ -8,7 +8,6 @@ from crowdselect.crowd import Crowd
 from crowdselect.engine.here import Run
 from crowdselect.pool.pool import Pool
 from crowdselect.progress import Stages
-from crowdselect.selection.clusters import group
 from crowdselect.selection.eligible import ELIGIBLE, bars, lists, not_scored
 from crowdselect.selection.facts import Found, selection_of
 from crowdselect.selection.fitting import AS_USUAL, Fitting, scorer_of, with_fits
@@ -20,10 +19,10 @@ from crowdselect.selection.methods import (
     check_rows,
     choice_of,
     default_method,
+    grouped,
     scored_rows,
 )
 from crowdselect.selection.options import Options
-from crowdselect.selection.reading import cluster_column, embeddable, quota_strata
 from crowdselect.selection.rows import check_usable
 from crowdselect.selection.selection import Selection
 
@@ -75,16 +74,7 @@ def select(
         seen = Seen(shards=shards, known=rows, options=options, eligible=reasons == ELIGIBLE)
         scored, seen, reasons = scored_rows(method, seen, reasons, progress)
     with stage("clusters") as progress:
-        grouping = group(
-            embeddable(shards, rows, options, seen.eligible),
-            seen.eligible,
-            rows.hashes,
-            options,
-            progress,
-            column=cluster_column(shards, rows, options, seen.eligible),
-            strata=quota_strata(rows, options, seen.eligible),
-            vectors=method.vectors,
-        )
+        grouping = grouped(method, seen, progress)
     with stage("choice"):
         ordered = arranged(method, seen, scored, grouping)
         choice = choice_of(seen, ordered.score, grouping)
