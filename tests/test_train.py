@@ -206,6 +206,9 @@ def test_adapters_load_back_and_merging_changes_nothing(run):
     held = weights("m/adapter", "adapter_model.safetensors")
     assert sum(one.numel() for one in held.values()) == manifest("m")["plan"]["sizes"]["trained"]
     assert {one.shape[0] for name, one in held.items() if "lora_A" in name} == {16}
+    targets = json.loads(Path("m/adapter/adapter_config.json").read_text())["target_modules"]
+    assert len(targets) == 14
+    assert targets == sorted(targets)  # else training again would seem to make another model
     run("train", "rows.jsonl", "--base", "m/adapter", "-o", "n").refuses("these are adapters, not a model")
 
 

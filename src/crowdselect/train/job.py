@@ -305,6 +305,9 @@ def _save_model(prepared: Prepared, trainer: Any, folder: Path) -> None:  # noqa
     settings = prepared.plan.settings
     model = trainer.accelerator.unwrap_model(trainer.model)
     generation = model.generation_config
+    if settings.lora:
+        for config in model.peft_config.values():  # a set, which peft would write in another order each time
+            config.target_modules = sorted(config.target_modules)
     if settings.merge:
         model.save_pretrained(folder / "adapter")
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
