@@ -21,6 +21,7 @@ from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
+from crowdselect.hubaccess import first_fetched
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.numeric.responses import fits_of
@@ -439,9 +440,7 @@ def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> Non
     )
     for work in works:
         if not work.is_here:
-            note(
-                f"{visible(work.what)}: the model is fetched from the Hub first, which was not asked whether it has it"
-            )
+            note(f"{visible(work.what)}: {first_fetched(work.unasked)}")
     say("no model was run, so nothing was chosen")
     say_next(without_dry_run("chosen"))
 
