@@ -25,7 +25,7 @@ from crowdselect.hubaccess import first_fetched
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.numeric.responses import fits_of
-from crowdselect.pool.files import resolve
+from crowdselect.pool.files import find_files
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
@@ -405,7 +405,7 @@ def inputs_of(
 
 def files_of(pool: str | None) -> Sequence[Path] | None:
     """Give the files of a second pool, for `made_by`; None where there is none."""
-    return None if pool is None else resolve(pool)[0]
+    return None if pool is None else find_files(pool, HowRead()).files
 
 
 def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:

@@ -25,7 +25,7 @@ from crowdselect.hubaccess import hub_failure
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.hub import HUB, hub_address
-from crowdselect.pool.lmeval import is_log, logs_in
+from crowdselect.pool.lmeval import Log, is_log, logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "arrow", "json", "csv"]
@@ -68,6 +68,8 @@ class FoundFiles:
     notes: tuple[str, ...] = ()
     models_from: str = ""
     """What to say where `models` are taken."""
+    logs: tuple[Log, ...] = ()
+    """What lm-evaluation-harness logged in each file, where it wrote them."""
 
 
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
@@ -105,10 +107,10 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
     if place is not None and place.is_dir():
         logs = logs_in(place)
         if logs:
-            return FoundFiles(path, tuple(log.file for log in logs), "lm-eval")
+            return FoundFiles(path, tuple(log.file for log in logs), "lm-eval", logs=tuple(logs))
         files, notes = _in_folder(place, path, how)
-    elif place is None and is_log(Path(path)):
-        return FoundFiles(path, (Path(path),), "lm-eval")
+    elif is_log(file := place or Path(path)):
+        return FoundFiles(path, (file,), "lm-eval", logs=tuple(logs_in(file)))
     else:
         files = (place,) if place is not None else _local(path)
         if how.subset is not None or how.split is not None:

@@ -15,6 +15,7 @@ from crowdselect.numeric.responses import ChosenAnswers, fits_of
 from crowdselect.numeric.strata import shared_out
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
+from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.fitting import AS_USUAL, Fitting
@@ -385,7 +386,11 @@ def _absolute(path: str) -> str:
 def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     """Collect what the person who trains on this should know, one line each."""
     pool, rows, choice, grouping = found.shards.pool, found.rows, found.choice, found.grouping
-    answers, has_text, warnings = rows.answers, not rows.blank.all(), list(rows.notes)
+    answers, has_text, warnings = (
+        rows.answers,
+        not rows.blank.all(),
+        [*evaluation_lines(pool.evaluations), *rows.notes],
+    )
     if rows.families < _FEW_FAMILIES:
         warnings += [
             f"{name} is mostly noise here: only {rows.families} model "

@@ -11,6 +11,7 @@ from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
 from crowdselect.selection.rewards import foot_of, is_marker, marker_line, rewards_in
@@ -95,7 +96,13 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
         "notes": [*pool.notes, *notes, *missing],
-        "warnings": [*doubts, *equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
+        "warnings": [
+            *evaluation_lines(pool.evaluations),
+            *doubts,
+            *equal,
+            *_markers(pool, list(matrices)),
+            *_contradictions(matrices, pool),
+        ],
     }
 
 
