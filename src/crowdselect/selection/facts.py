@@ -24,7 +24,7 @@ from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
-from crowdselect.selection.rewards import is_marker, marker_line
+from crowdselect.selection.rewards import marker_lines
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
@@ -397,7 +397,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
-    warnings += [marker_line(str(rows.reward), rows.foot)] if is_marker(rows.foot) else []
+    warnings += marker_lines(str(rows.reward), rows.ends)
     chosen = choice.rank > 0
     lowest = rows.lowest
     poor = int((answers.best_reward[chosen] == lowest).sum())
