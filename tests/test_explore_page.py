@@ -640,3 +640,19 @@ def test_a_page_that_is_not_whole_says_so(browser, made, tmp_path):
     said.filter(has_text="cannot be read").wait_for()
     assert page.locator("#explore").is_hidden()
     context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_is_scrolled_to_does_not_lie_under_the_counts(opened, width):
+    page = opened()
+    page.page.set_viewport_size({"width": width, "height": 700})
+    places = page.page.evaluate(
+        """() => ["#teachers", "#teachers-table"].map((which) => {
+          scrollTo({ top: 0, behavior: "instant" });
+          document.querySelector(which).scrollIntoView({ behavior: "instant" });
+          const edge = (of, side) => document.querySelector(of).getBoundingClientRect()[side];
+          return [edge(which, "top"), edge(".tally", "bottom")];
+        })"""
+    )
+    assert all(0 < bottom <= top for top, bottom in places), places
+    page.clean()

@@ -33,6 +33,7 @@ weights = { difficulty = 1 }
 [[select]]
 method = "random"
 budget = 6
+seed = [0, 1]
 [train]
 base = "oak"
 lora = true
@@ -40,6 +41,7 @@ max-steps = 2
 [evaluate.loss]
 sample = 10
 model = "oak"
+[evaluate.prefers]
 [evaluate.harness]
 tasks = "local_days"
 include-path = "tasks"
@@ -60,11 +62,14 @@ def test_students_are_measured_and_compared_without_a_judge(tmp_path, run, monke
     (tmp_path / "recipe.toml").write_text(RECIPE)
     made = run("run", "recipe.toml")
     assert made.code == 0, made
+    assert "loss: nats per answer token; lower is better" in made.out
+    assert made.err.count("warning: one training run each: select, oak;") == 1
     found = json.loads((tmp_path / "recipe/table.json").read_text())
     runs = {one["run"]: one["results"] for one in found["runs"]}
     assert {name: set(filter(results.get, results)) for name, results in runs.items()} == {
-        "select": {"loss", "harness"},
-        "random": {"loss", "harness"},
+        "select": {"loss", "prefers", "harness"},
+        "random seed 0": {"loss", "prefers", "harness"},
+        "random seed 1": {"loss", "prefers", "harness"},
         "oak": {"loss"},
     }
     trained_on = {
@@ -79,15 +84,27 @@ def test_students_are_measured_and_compared_without_a_judge(tmp_path, run, monke
     }
     assert len(trained_on) > 6
     assert all(len(ids) == 10 and trained_on.isdisjoint(ids) for ids in held_out.values())
-    assert held_out["select"] == held_out["random"] == held_out["oak"]
+    assert len(set(map(tuple, held_out.values()))) == 1
+    for name, folder in folders.items():
+        rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+        mean = sum(row["loss"] * row["tokens"] for row in rows) / sum(row["tokens"] for row in rows)
+        assert runs[name]["loss"]["score"] == pytest.approx(mean)
     differences = {one["benchmark"]: one["differences"] for one in found["differences"]}
-    assert set(differences) == {"loss", "harness"}
+    assert set(differences) == {"loss", "prefers", "harness"}
+    seeds = [folders["random seed 0"], folders["random seed 1"]]
     compared = run(
-        "evaluate", "compare", *(f"{name}={folders[name]}" for name in ("select", "oak", "random")),
-        "--against", "random", "--json",
+        "evaluate", "compare", *(f"{name}={folders[name]}" for name in ("select", "oak")),
+        f"random={seeds[0]},{seeds[1]}", "--against", "random", "--json",
     )  # fmt: skip
     by_hand = {one["one"]: one for one in json.loads(compared.out)["differences"]}
     assert {one["one"]: one for one in differences["loss"]} == by_hand
+    for benchmark, against_random in differences.items():
+        scores = {
+            name: results[benchmark]["score"] for name, results in runs.items() if results.get(benchmark)
+        }
+        mean = (scores["random seed 0"] + scores["random seed 1"]) / 2
+        shown = {one["one"]: one["difference"] for one in against_random}
+        assert shown["select"] == pytest.approx(scores["select"] - mean, abs=1e-9)
     assert [one["questions"] for one in differences["harness"]] == [4]
     page = (tmp_path / "recipe/index.html").read_text()
     assert "paired over instructions" in page

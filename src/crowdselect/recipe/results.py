@@ -60,9 +60,9 @@ def write_results(found: Mapping[str, Any], folder: Path) -> Path:
 
 
 def print_results(found: Mapping[str, Any]) -> None:
-    """Print one row per run, and the differences."""
+    """Print one row per run, and the differences in their unit; what weakens them is warned of once."""
     from crowdselect.report.page import number
-    from crowdselect.terminal import table
+    from crowdselect.terminal import table, warn
 
     def scored(value: float | None, ends: Any) -> str:  # noqa: ANN401  (two numbers or None)
         return number(value) + ("" if ends is None else f" ({number(ends[0])} to {number(ends[1])})")
@@ -83,7 +83,10 @@ def print_results(found: Mapping[str, Any]) -> None:
                     *cells,
                 ]
             )
-        table(["run", ">rows", ">loss, last tenth", ">held-out loss", *(f">{name}" for name in names)], rows)
+        table(
+            ["run", ">rows", ">training: last tenth", ">training: held out", *(f">{name}" for name in names)],
+            rows,
+        )
     for one in found["differences"]:
         lines = [
             [d["one"], d["other"], scored(d["difference"], d["interval"]), d["verdict"]]
@@ -92,8 +95,10 @@ def print_results(found: Mapping[str, Any]) -> None:
         table(
             ["method", "minus", ">difference (95 % interval)", "so the first is"],
             lines,
-            title=one["benchmark"],
+            title=f"{one['benchmark']}: {one['unit']}",
         )
+    for text in dict.fromkeys(text for one in found["differences"] for text in one["notes"]):
+        warn(text)
     if not found["runs"] and found["selections"]:
         reward = [(one["figures"] or {}).get("answer_reward") for one in found["selections"]]
         lines = [
