@@ -218,6 +218,7 @@ def test_lists_of_generations(cases: Path, choose: Callable[..., Chosen]) -> Non
 def test_routerbench(name: str, cases: Path) -> None:
     with open_pool(cases / "24c_routerbench" / name) as pool:
         assert pool.models == ("WizardLM/WizardLM-13B-V1.2", "gpt-4-1106-preview")
+        assert pool.evaluations == ("RouterBench",)
         assert pool.responses([("mmlu.val.0", model) for model in pool.models]) == ["A", "B"]
         assert pool.scores()[0].tolist() == [0.0, 1.0]
 
@@ -235,6 +236,44 @@ def test_lm_evaluation_harness(cases: Path, choose: Callable[..., Chosen]) -> No
         answers = pool.responses([(id_, pool.models[0]) for id_ in pool.ids])
         assert [answer is not None for answer in answers] == [id_.startswith("gsm8k") for id_ in pool.ids]
     assert choose(path, "--filter", "flexible-extract").reasons()["no_answer"] == 5
+
+
+def test_questions_of_an_evaluation_are_no_quiet_training_file(
+    cases: Path, run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    path = cases / "24d_lm_eval_samples" / "results"
+    said = "these rows are questions of an evaluation (arc_easy, gsm8k), which cannot measure a model that was trained on them"
+    given = (path, "--filter", "flexible-extract")
+    looked = run("inspect", *given)
+    assert looked.code == 0
+    assert (
+        looked.err.count("questions of an evaluation")
+        == looked.err.count(f"warning: {said}; choose from")
+        == 1
+    )
+    ran = run("select", *given, "--budget", 2, "--clusters", 0, "-o", tmp_path / "out")
+    assert ran.code == 0
+    assert ran.err.count("questions of an evaluation") == ran.err.count(f"warning: {said}; choose from") == 1
+    assert "(--decontaminate)" in ran.err
+    assert said in json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"][0]
+    assert f"- `` {said}" in (tmp_path / "out" / "README.md").read_text()
+    # What the line advises: another pool, without what shares text with this one.
+    with open_pool(path, filter="flexible-extract") as pool:
+        texts = [str(text) for text in pool.instructions()]
+    rows = [
+        {"id": f"{i}", "instruction": text, "model": model, "response": "An answer.", "score": float(i % 3)}
+        for i, text in enumerate([*texts, *(f"Name a river of country number {i}." for i in range(9))])
+        for model in ("a-1b", "a-7b")
+    ]
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    other = run("inspect", tmp_path / "other.jsonl")
+    assert "questions of an evaluation" not in other.err
+    given = (tmp_path / "other.jsonl", "--budget", 5, "--clusters", 0, "--decontaminate", path)
+    ran = run("select", *given, "-o", tmp_path / "clean")
+    assert ran.code == 0, ran
+    assert "11 contaminated" in ran.out
+    assert "questions of an evaluation" not in ran.err
+    assert "gsm8k:" in run("why", tmp_path / "clean", "10").out
 
 
 @pytest.mark.extra

@@ -107,19 +107,21 @@ def test_choosing_with_ifd_counts_what_the_cache_knows(place, run, sim):
 
 
 @pytest.mark.extra
-def test_a_dry_run_asks_no_hub_about_a_model_that_is_not_here(place, run, sim, monkeypatch):
+def test_a_dry_run_loads_no_model_that_is_not_here(place, run, sim, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     transformers = pytest.importorskip("transformers")
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_arguments, **_more: None)
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", asked_anything)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", loaded_anything)
     given = ("select", sim, "--budget", 5, "--method", "ifd:owner/name", "--dry-run")
     (work,) = json.loads(run(*given, "--json").out)["plan"]
     assert (work["what"], work["known"], work["is_here"]) == ("ifd by owner/name", 0, False)
-    assert "the model is fetched from the Hub first" in run(*given).err
+    assert work["unasked"] == "HF_HUB_OFFLINE is set"
+    assert "whether the Hub has it was not asked: HF_HUB_OFFLINE is set" in run(*given).err
 
 
-def asked_anything(*_arguments, **_more):
-    raise AssertionError("the Hub was asked")
+def loaded_anything(*_arguments, **_more):
+    raise AssertionError("a model was loaded")
 
 
 class Embedder:

@@ -516,7 +516,10 @@ def test_an_answer_that_is_too_long_counts_up_to_the_limit(student, tmp_path, ru
 
 
 @pytest.mark.extra
-def test_a_model_that_cannot_be_loaded_is_refused(student, tmp_path, run):
+def test_a_model_that_cannot_be_loaded_is_refused(student, tmp_path, run, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     write(tmp_path / "pool.parquet", n=8)
     given = ("select", tmp_path / "pool.parquet", "--budget", 2, "--reward", "score", "--method", "random")
     given += ("-o", tmp_path / "out", "--answer")
@@ -525,7 +528,7 @@ def test_a_model_that_cannot_be_loaded_is_refused(student, tmp_path, run):
     run(*given, "fits:nowhere/", "--dry-run").refuses("nowhere/: no such folder")
     planned = run(*given, "fits:no-owner/no-model", "--dry-run")
     assert planned.code == 0, planned
-    assert "no-owner/no-model: the model is fetched from the Hub first, which was not asked" in planned.err
+    assert "no-owner/no-model: the model is not on this machine, and whether the Hub has it" in planned.err
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")
     run(*given, f"fits:{tmp_path / 'broken'}").refuses("cannot be loaded as a causal language model")

@@ -441,6 +441,29 @@ def test_the_samples_of_lm_evaluation_harness() -> None:
         assert np.isnan(pool.scores("score")[7:10]).all()  # texts whose likelihood alone is measured
 
 
+def test_logs_of_evaluations_say_of_which(tmp_path: Path) -> None:
+    tasks = ("capitals", "endings", "passages", "sums")
+    with open_pool(LM_EVAL, filter="strict-match") as pool:
+        assert pool.evaluations == tasks
+    # A task over the split for training, or over the one for validation where there is no test.
+    shutil.copytree(LM_EVAL, tmp_path / "own")
+    for file in (tmp_path / "own").glob("*/results_*.json"):
+        told = json.loads(file.read_text())
+        told["configs"]["sums"]["test_split"] = "train[:50%]"
+        told["configs"]["endings"] |= {"test_split": None, "validation_split": "train"}
+        told["configs"]["capitals"] |= {"test_split": None, "validation_split": "dev"}
+        del told["configs"]["passages"]
+        file.write_text(json.dumps(told))
+    with open_pool(tmp_path / "own", filter="strict-match") as pool:
+        assert pool.evaluations == ("capitals", "passages")
+    rows = [
+        {"id": str(i), "instruction": f"q{i}", "model": "m-7b", "response": "a", "score": i} for i in range(3)
+    ]
+    (tmp_path / "gsm8k_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with open_pool(tmp_path / "gsm8k_test.jsonl") as pool:
+        assert pool.evaluations == ()  # a name alone says nothing
+
+
 def test_metrics_of_lm_evaluation_harness_of_which_lower_is_better() -> None:
     with open_pool(LM_EVAL, filter="strict-match") as pool:
         assert pool.scores("extra_letters")[-4:].tolist() == [[-6, -6], [-3, -3], [-6, -6], [-3, -3]]

@@ -98,11 +98,25 @@ def _scored(name, scores):
         ((1, 2, -9, 3, 40), "-9"),
         ((0, 1, -99, 1, 1), "-99"),
         ((0, 500, -999, 900, 1000), "-999"),
+        ((0, 1, -9999, 1, 1), "-9999"),
+        ((-3.5, 0.25, -999, 2, 1), "-999"),  # logits are below 0, too
+        ((1, 2, 999, 3, 4, 5, 6, 7, 8, 9, 10), "999"),
+        ((1, 2, 99, 3, 4, 5, 6, 7, 8, 9, 10), "99"),
+        ((0.05, 9999, 0.5, 0.95), "9999"),
+        ((0, 1, 99, 1, 0), "99"),
+        ((0, 20, 999, 90, 100), "999"),
         ((0, 1, -1, 1, 1), None),  # verdicts
         ((-1, 1, 1, 1), None),
         ((-1, 0, 0, 0, 0), None),
         ((-1, -0.5, 2, 0.3, 0.1), None),  # rewards that are below 0 too
         ((-1.5, 0.5, 1, 2, 3), None),
+        ((90, 95, 99, 97, 100), None),  # a scale to 100
+        ((0, 25, 99, 60, 80), None),
+        ((0, 12, 99, 50), None),
+        ((0, 99, 99, 0), None),
+        ((-50, -99, -20, 3), None),
+        ((300, 999, 700, 1000), None),
+        ((1, 2, 3, 98, 4), None),  # no marker
     ],
 )
 def test_a_lowest_value_that_may_mean_no_reward_is_asked_about(run, scores, marker):
@@ -123,7 +137,8 @@ def test_a_lowest_value_that_may_mean_no_reward_is_asked_about(run, scores, mark
         assert asked == []
         return
     [line] = asked
-    assert line.startswith(f"warning: score: the lowest value {marker} occurs ")
+    end = "lowest" if marker.startswith("-") else "highest"
+    assert line.startswith(f"warning: score: the {end} value {marker} occurs ")
     assert line.endswith(f"; if so, pass --missing {marker}")
     again = run("inspect", "scored", "--missing", marker)
     assert "may mean no reward" not in again.err

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -868,6 +869,18 @@ def test_a_data_set_of_the_hub(path, revision, files, hub):
     (repository, options) = hub[0]
     assert (repository, options["repo_type"], options["revision"]) == ("owner/name", "dataset", revision)
     assert "*.parquet" in options["allow_patterns"]
+
+
+def test_logs_of_an_evaluation_on_the_hub(hub, tmp_path):
+    stored = Path(__file__).parent / "stored" / "lm-eval-0.4.13" / "results"
+    shutil.rmtree(tmp_path / "snapshot")
+    shutil.copytree(stored, tmp_path / "snapshot" / "results")
+    with open_pool("hf://datasets/owner/name", filter="strict-match") as pool:
+        assert pool.models == ("example/lol-1b", "example/lol-7b")
+        assert pool.evaluations == ("capitals", "endings", "passages", "sums")
+    file = next((stored / "example__lol-7b").glob("samples_capitals_*"))
+    with open_pool(f"hf://datasets/owner/name/results/example__lol-7b/{file.name}") as pool:
+        assert (pool.models, pool.evaluations) == (("example/lol-7b",), ("capitals",))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from crowdselect.errors import InputError, OptionError, RewardError, ShapeError
 from crowdselect.numeric.ensembles import centred_row_ranks, combine_rewards, reward_agreement
 from crowdselect.pool.sidecars import read_numbers
 from crowdselect.selection.inspection import length_bias
+from crowdselect.selection.rewards import ends_among, ends_of, marker_lines
 from crowdselect.simulate.pool import simulate
 
 IDS = np.array(["a", "b", "c"], dtype=object)
@@ -335,3 +336,51 @@ def test_three_real_judges_agree_as_the_docs_say(data):
         "elyza-012",
         "elyza-071",
     ]
+
+
+# Values that may mean no reward
+
+HIGHEST = {1: 99.0, 5: 99.0, 10: 99.0, 100: 999.0, 1000: 9999.0}
+"""The end of a scale → a marker that is told apart from it."""
+VALUES = st.lists(st.integers(-3, 12).map(float) | st.sampled_from([-999.0, 99.0, np.nan]), max_size=60)
+
+
+@settings(deadline=None)
+@given(VALUES, st.lists(st.integers(0, 60), max_size=4))
+def test_the_ends_of_parts_are_those_of_the_whole(values, cuts):
+    whole = np.array(values)
+    counts = sorted({value: values.count(value) for value in values if not np.isnan(value)}.items())
+    assert list(ends_of(whole)) == (counts if len(counts) <= 8 else counts[:4] + counts[-4:])
+    assert ends_among(map(ends_of, np.split(whole, sorted(cuts)))) == ends_of(whole)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(HIGHEST)), st.booleans(), st.integers(2, 9))
+def test_markers_are_told_apart_from_scales(seed, end, whole, count):
+    rng = np.random.default_rng(seed)
+    values = np.array([0.0, end, *rng.uniform(0, end, 50)])
+    values = values.round() if whole else values
+    assert marker_lines("r", ends_of(values)) == []
+    assert marker_lines("r", ends_of(np.append(values, HIGHEST[end]))) == []  # once: any number may be
+    for marker in (HIGHEST[end], -HIGHEST[end]):
+        [line] = marker_lines("r", ends_of(np.append(values, [marker] * count)))
+        assert line.endswith(f"; if so, pass `missing={marker:g}`")
+    both = marker_lines("r", ends_of(np.append(values, [-1.0, 9999.0] * count)))
+    assert [line.rpartition("=")[2] for line in both] == ["-1`", "9999`"]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 2000), st.floats(-1000, 1000))
+def test_logits_are_asked_nothing(seed, spread, middle):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(middle, spread, 200)
+    assert marker_lines("r", ends_of(np.append(values, values[:9]))) == []
+
+
+@pytest.mark.parametrize("name", ["shaberi", "wildbench", "zeroeval"])
+def test_real_rewards_are_asked_nothing(data, name):
+    with open_pool(data / f"{name}.parquet") as pool:
+        for reward in pool.reward_columns:
+            scores = pool.scores_of_part(pool.reward_name(reward))
+            assert marker_lines(reward, ends_of(scores)) == []
+            assert marker_lines(reward, ends_of(np.where(np.isnan(scores), 999.0, scores)))

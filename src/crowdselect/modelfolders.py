@@ -3,12 +3,13 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Timer
 
 from crowdselect._optional import optional
 from crowdselect.errors import InputError
+from crowdselect.hubaccess import cache_alone, hub_trouble, is_absent
 from crowdselect.terminal import note, visible
 
 _PATIENCE = 3.0  # seconds
@@ -59,12 +60,21 @@ def is_here(model: str) -> bool:
 
 
 @contextmanager
-def quiet_hub(model: str) -> Iterator[None]:
-    """Silence the Hub's library, which warns of each retry: what it ends with is said in one line.
+def quiet_hub(model: str, *, extra: str = "reward") -> Iterator[None]:
+    """Load a model without the Hub's library warning of each retry: what it ends with is said in one line.
+
+    Where the Hub cannot be asked, what is loaded comes from its cache, and nothing is tried again and again.
 
     Args:
         model: What is loaded; where it comes from the Hub and that takes three seconds, a line says so.
+        extra: The extra of crowdselect that loads it.
+
+    Raises:
+        ConnectionError: The Hub cannot be asked, and what is in the cache is not enough.
     """
+    if Path(model).expanduser().is_dir():
+        yield
+        return
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -74,8 +84,19 @@ def quiet_hub(model: str) -> Iterator[None]:
     waiting.daemon = True
     if not is_here(model):
         waiting.start()
+    trouble = hub_trouble(extra=extra)
     try:
-        yield
+        with nullcontext() if trouble is None else cache_alone(extra=extra):
+            yield
+    except (OSError, ValueError, RuntimeError) as error:
+        if trouble is None or not (isinstance(error, OSError) or is_absent(error)):
+            raise
+        said = " ".join(str(error).split())
+        raise ConnectionError(
+            f"not all of it is on this machine, and {trouble}"
+            if is_absent(error)
+            else f"{trouble}. With what is on this machine: {said}"
+        ) from error
     finally:
         waiting.cancel()
         logger.setLevel(before)

@@ -21,10 +21,11 @@ from crowdselect.crowd import Crowd
 from crowdselect.engine.here import EngineOptions, Run
 from crowdselect.engine.stream import on_cluster
 from crowdselect.errors import OptionError
+from crowdselect.hubaccess import first_fetched
 from crowdselect.manifests import REPORT, read_manifest
 from crowdselect.methods import METHODS, entry_named, method_named
 from crowdselect.numeric.responses import fits_of
-from crowdselect.pool.files import resolve
+from crowdselect.pool.files import find_files
 from crowdselect.pool.howread import READ_OPTIONS, HowRead
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
@@ -404,7 +405,7 @@ def inputs_of(
 
 def files_of(pool: str | None) -> Sequence[Path] | None:
     """Give the files of a second pool, for `made_by`; None where there is none."""
-    return None if pool is None else resolve(pool)[0]
+    return None if pool is None else find_files(pool, HowRead()).files
 
 
 def pool_of(pool: Pool) -> dict[str, str | os.PathLike[str] | Sequence[Path] | None]:
@@ -439,9 +440,7 @@ def _show_work(works: Sequence[Work], options: Options, writing: Writing) -> Non
     )
     for work in works:
         if not work.is_here:
-            note(
-                f"{visible(work.what)}: the model is fetched from the Hub first, which was not asked whether it has it"
-            )
+            note(f"{visible(work.what)}: {first_fetched(work.unasked)}")
     say("no model was run, so nothing was chosen")
     say_next(without_dry_run("chosen"))
 

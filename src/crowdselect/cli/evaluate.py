@@ -313,13 +313,16 @@ def _measure(kind: "Kind", given: dict[str, Any], *, dry_run: bool, as_json: boo
     from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.evaluate.display import show_measured, show_rows
     from crowdselect.evaluate.measured import MeasureOptions, held_out, local_model, measure
+    from crowdselect.hubaccess import ask_for, first_fetched
+    from crowdselect.modelfolders import is_here
     from crowdselect.progress import Stages
     from crowdselect.terminal import stage_bar
 
     options = made(MeasureOptions, given, benchmark=kind)
     if dry_run:
-        local_model(options.student)
-        show_rows(held_out(options), as_json=as_json)
+        model = local_model(options.student)
+        fetched = [] if is_here(model) else [f"{model}: {first_fetched(ask_for(model, extra='reward'))}"]
+        show_rows(held_out(options), notes=fetched, as_json=as_json)
         if not as_json:
             say_next(without_dry_run(f"{kind}-result"))
         return 0

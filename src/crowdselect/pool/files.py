@@ -21,10 +21,11 @@ from uuid import uuid4
 from crowdselect._optional import optional
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, OptionError
+from crowdselect.hubaccess import hub_failure
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.hub import HUB, hub_address
-from crowdselect.pool.lmeval import is_log, logs_in
+from crowdselect.pool.lmeval import Log, is_log, logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "arrow", "json", "csv"]
@@ -52,15 +53,6 @@ _OTHERS = {
 """Endings of files that people have → what to do with them."""
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 _EDGE = 1 << 20  # the fingerprint reads this much of either end of a file
-_HUB_FAILURES = {
-    "GatedRepoError": "it is gated; accept its terms on its page, then log in with `hf auth login`",
-    "RepositoryNotFoundError": "there is none of this name, or it is private; check the name, or log in with `hf auth login`",
-    "RevisionNotFoundError": "it has no such revision; check what follows the @",
-    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not on this machine yet",
-    "ConnectError": "the Hub cannot be reached, and it is not on this machine yet; check the connection",
-    "TimeoutException": "the Hub did not answer in time, and it is not on this machine yet; try again",
-}
-"""Kind of error of huggingface_hub, or of HTTP below it → what to tell."""
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 
@@ -76,6 +68,8 @@ class FoundFiles:
     notes: tuple[str, ...] = ()
     models_from: str = ""
     """What to say where `models` are taken."""
+    logs: tuple[Log, ...] = ()
+    """What lm-evaluation-harness logged in each file, where it wrote them."""
 
 
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
@@ -113,10 +107,10 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
     if place is not None and place.is_dir():
         logs = logs_in(place)
         if logs:
-            return FoundFiles(path, tuple(log.file for log in logs), "lm-eval")
+            return FoundFiles(path, tuple(log.file for log in logs), "lm-eval", logs=tuple(logs))
         files, notes = _in_folder(place, path, how)
-    elif place is None and is_log(Path(path)):
-        return FoundFiles(path, (Path(path),), "lm-eval")
+    elif is_log(file := place or Path(path)):
+        return FoundFiles(path, (file,), "lm-eval", logs=tuple(logs_in(file)))
     else:
         files = (place,) if place is not None else _local(path)
         if how.subset is not None or how.split is not None:
@@ -326,7 +320,8 @@ def _hub_folder(path: str) -> Path:
         ValueError,
     ) as error:  # the Hub's errors are one or the other: absent, private, offline, misspelt
         raise InputError(
-            f"{path}: the Hub did not give the data set {owner}/{name}, revision {revision or 'main'}: {_hub_failure(error)}"
+            f"{path}: the Hub did not give the data set {owner}/{name}, revision {revision or 'main'}: "
+            f"{hub_failure(error) or _one_line(error.__cause__ or error)}"
         ) from error
     place = (folder / inside) if inside else folder
     if not place.exists():
@@ -334,13 +329,6 @@ def _hub_folder(path: str) -> Path:
             f"{path}: the data set has no file or folder {inside!r}; check the path after its name"
         )
     return place
-
-
-def _hub_failure(error: BaseException) -> str:
-    """Say what failed at the Hub, by its library's kinds of errors: one may say no more than that nothing is cached."""
-    chain = [error] if error.__cause__ is None else [error.__cause__, error]
-    kinds = [kind.__name__ for each in chain for kind in type(each).__mro__]
-    return next((_HUB_FAILURES[kind] for kind in kinds if kind in _HUB_FAILURES), _one_line(chain[0]))
 
 
 def _broken_in(file: Path, stream: io.BufferedReader) -> InputError | None:

@@ -34,6 +34,13 @@ class Log:
     """Metrics of which the results file says that lower is better."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """What the results file says of how the task was asked; equal if it was asked in the same way."""
+    split: str | None = None
+    """The part of the task's data that the documents are of, as the results file says; None = it does not."""
+
+    @property
+    def is_test(self) -> bool:
+        """Whether models are measured by its documents: all are, but those of a split for training."""
+        return not (self.split or "").startswith("train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,11 @@ def _log(file: Path, task: str, date: str, results: Mapping[str, Mapping[str, An
     model = facts.get("model_name") or file.parent.name.replace("__", "/")
     better = (facts.get("higher_is_better") or {}).get(task) or {}
     lower = frozenset(name for name, higher in better.items() if higher is False)
-    return Log(file, str(model), task, lower, _asked_by(facts, task))
+    config = (facts.get("configs") or {}).get(task) or {}
+    split = config.get("test_split") or config.get(
+        "validation_split"
+    )  # in this order, as the harness takes them
+    return Log(file, str(model), task, lower, _asked_by(facts, task), split)
 
 
 def _asked_by(facts: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -137,6 +148,31 @@ def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, R
         elif row.get("filter") == wanted:
             for own in _rows(row, log):
                 yield number, own
+
+
+def questions_in(logs: Sequence[Log]) -> dict[str, str]:
+    """Read what the documents of some logs ask, few-shot examples included, whatever the filter.
+
+    Args:
+        logs: From `logs_in`.
+
+    Returns:
+        `TASK:NUMBER` → text; of a conversation, that of its turns.
+
+    Raises:
+        InputError: A line is no JSON object.
+    """
+    found: dict[str, str] = {}
+    for log in logs:
+        for number, row in rows_of(log.file, "json"):
+            if isinstance(row, Broken):
+                raise InputError(f"{log.file}: line {number} is no JSON object; copy it again")
+            asked = _asked(row)
+            turns = asked.get("messages") or [{"content": asked.get("instruction")}]
+            text = "\n\n".join(str(turn["content"]) for turn in turns if turn.get("content"))
+            if text.strip():
+                found.setdefault(f"{log.task}:{row.get('doc_id')}", text)
+    return found
 
 
 def documents_in(log: Log) -> Iterator[tuple[int, Document | Broken]]:

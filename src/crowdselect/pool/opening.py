@@ -54,6 +54,8 @@ class Opened:
     """How one of `source.files` is opened by itself."""
     malformed: int = 0
     """Rows that were left out."""
+    evaluations: tuple[str, ...] = ()
+    """The benchmarks whose questions the rows are, where their form says so."""
 
 
 def opened(path: str, how: HowRead) -> Opened:
@@ -228,6 +230,7 @@ def _plain(
         facts["read_as"],
         part=how.of_part(None),
         malformed=facts["malformed"],
+        evaluations=tuple(facts["evaluations"]),
     )
 
 

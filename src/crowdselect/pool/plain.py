@@ -41,7 +41,7 @@ from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED
-from crowdselect.pool.lmeval import Log, logs_in, rows_in
+from crowdselect.pool.lmeval import Log, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of, within
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -69,7 +69,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 4  # of what is written here: another one is written anew
+_VERSION = 5  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -83,7 +83,7 @@ class Plain:
 
     files: tuple[Path, ...]
     facts: Mapping[str, Any]
-    """`form`, `notes`, `rows`, `numbers` (columns of numbers), `unused` (columns that hold nothing), `sources`."""
+    """`form`, `notes`, `rows`, `numbers` (columns of numbers), `unused` (columns that hold nothing), `sources`, `evaluations`."""
 
 
 def facts_of(file: Path) -> dict[str, Any] | None:
@@ -136,9 +136,9 @@ def _key(found: FoundFiles, how: HowRead, *, answers: bool) -> str:
         for name, value in how.as_dict().items()
         if name not in {"missing", "reasoning", "aliases"}
     }
-    said_ = json.dumps(
-        [__version__, _VERSION, fingerprint(found.files), times, read, found.models, found.kind, answers]
-    )
+    logged = [(log.model, log.task, sorted(log.lower_better), log.split) for log in found.logs]
+    what = [fingerprint(found.files), times, read, found.models, found.kind, logged, answers]
+    said_ = json.dumps([__version__, _VERSION, *what])
     names = [file.name for file in found.files]  # in messages and ids of rows without one
     return hashlib.sha256(f"{said_}{names}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -216,6 +216,7 @@ class _Rewriting:
             "form": "instructions" if self._form is None else self._form.name,
             "id_made": self._names.id is None,
             "read_as": self._read_as(),
+            "evaluations": self._evaluations(),
             "many": self._form is not None and self._form.many,
             "fields": list(map(_own_name, self._form.fields if self._form is not None else ())),
             "notes": self._notes(),
@@ -229,17 +230,13 @@ class _Rewriting:
         if self._found.kind != "lm-eval":
             return dict(columns_of(self._found.files, self._found.kind, nested=may_be_nested))
         seen = Seen()
-        for _, row in (each for log in self._logs for each in self._logged(log)):
+        for _, row in (each for log in self._found.logs for each in self._logged(log)):
             if not isinstance(row, Broken):
                 seen.add(row)
         found = {name: inner.kind() for name, inner in seen.fields.items()}
         for name in ("response", "target"):
             found[name] = Kind("text")
         return found
-
-    @cached_property
-    def _logs(self) -> list[Log]:
-        return logs_in(Path(self._found.path))
 
     def _logged(self, log: Log) -> Iterator[tuple[int, Row | Broken]]:
         """The rows of a log of lm-evaluation-harness."""
@@ -249,7 +246,7 @@ class _Rewriting:
         """The rows of a file, with their numbers."""
         file = self._found.files[number]
         if self._found.kind == "lm-eval":
-            yield from self._logged(self._logs[number])
+            yield from self._logged(self._found.logs[number])
         else:
             yield from rows_of(file, self._found.kind, wanted, nested=may_be_nested)
 
@@ -334,6 +331,12 @@ class _Rewriting:
         if self._found.kind == "lm-eval":
             read = "lm-evaluation-harness: the newest logged samples of each model and task"
         return "; ".join((read, *self._names.notes))
+
+    def _evaluations(self) -> list[str]:
+        """The benchmarks whose questions the rows are, where the form says so."""
+        if self._found.kind == "lm-eval":
+            return sorted({log.task for log in self._found.logs if log.is_test})
+        return ["RouterBench"] if self._form is not None and self._form.name == "routerbench" else []
 
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of

@@ -122,6 +122,8 @@ class Pool:
         self.columns = tuple(self._source.columns)
         self.read_as = found.read_as
         """How its files were understood, in one line; None where they are tidy."""
+        self.evaluations = found.evaluations
+        """The benchmarks whose questions its rows are, where its form says so; the rest may hold some, too."""
         self.part = found.part
         """How one of its files is opened by itself."""
         self.parts = self._source.files

@@ -186,6 +186,8 @@ def loaded(model: str, load: Callable[[], Any], *, revision: str | None, kind: s
             raise _needs_code(model) from error
         if isinstance(error, ImportError):
             raise InputError(f"{model}: needs another package: {text}") from error
+        if isinstance(error, ConnectionError):
+            raise InputError(f"{model}: {text}") from error
         if isinstance(error, OSError) and not Path(model).expanduser().is_dir():
             raise InputError(
                 f"{model}: there is no such folder here, and the Hub did not give its revision {revision or 'main'}: {text}"

@@ -1,7 +1,7 @@
 """Benchmark questions, from files of any usual form; see `overlap` for what shares text with them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from crowdselect.pool.columns import as_text, quote
 from crowdselect.pool.connection import connect
 from crowdselect.pool.files import is_remote, is_table
 from crowdselect.pool.layouts import ID_COLUMNS, detect
+from crowdselect.pool.lmeval import logs_in, questions_in
 from crowdselect.pool.pool import open_pool
 from crowdselect.pool.prompts import chat_text, parse_chat
 from crowdselect.pool.sidecars import read_lines
@@ -23,6 +24,7 @@ _WANTED = {
     "example": "wanted a column instruction, prompt or question, the columns of a training file or of a pool, or plain text",
 }
 """What the texts are to the user → what a file of them holds."""
+_NAMED = 5  # benchmarks that a line names
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
     Args:
         path: JSONL as of FastChat (`question_id`, `turns`) or arena-hard (`uid` or `question_id`, `prompt` or
             `turns`), any table with a column `instruction`, `prompt` or `question`, any pool, or plain text
-            with one question per line.
+            with one question per line; or what lm-evaluation-harness logged.
         what: What they are to the user: "benchmark question", or "example".
 
     Returns:
@@ -57,7 +59,10 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
         ...
         crowdselect.errors.InputError: no-such-file.jsonl: no such file or folder; wanted a file, a folder or a glob; check the path
     """
-    if not (is_table(path) or is_pool_place(path)):
+    logs = [] if is_remote(path) else logs_in(Path(path))
+    if logs:
+        questions = [BenchmarkQuestion(id_, (text,)) for id_, text in questions_in(logs).items()]
+    elif not (is_table(path) or is_pool_place(path)):
         lines = read_lines(path, wanted=f"one {what} per line")
         questions = [
             BenchmarkQuestion(f"{Path(path).name}:{number}", (line.strip(),))
@@ -69,6 +74,29 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
     if not questions:
         raise InputError(f"{path}: holds no {what}; {_WANTED[what]}")
     return [replace(question, file=path) for question in questions]
+
+
+def evaluation_lines(tasks: Sequence[str]) -> list[str]:
+    """Warn of rows that are a benchmark's own questions.
+
+    Args:
+        tasks: `Pool.evaluations`.
+
+    Returns:
+        One line; none where there are no tasks.
+
+    Example:
+        >>> evaluation_lines(["arc_easy", "gsm8k"])[0].partition(", which")[0]
+        'these rows are questions of an evaluation (arc_easy, gsm8k)'
+    """
+    if not tasks:
+        return []
+    named = ", ".join(tasks[:_NAMED]) + (f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else "")
+    line = (
+        f"these rows are questions of an evaluation ({named}), which cannot measure a model that was trained on them; "
+        "choose from other rows, such as a train split, and bar there what shares text with this pool (`decontaminate`)"
+    )
+    return [line]
 
 
 def is_pool_place(path: str) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from crowdselect.numeric.metrics import METRICS
-from crowdselect.pool.files import fingerprint, resolve
+from crowdselect.pool.files import find_files, fingerprint
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.selection.formats import holds_of
@@ -302,7 +303,7 @@ def benchmark_facts(rows: Rows) -> list[dict[str, Any]]:
     facts, begin = [], 0
     for path, questions in rows.questions:
         end = begin + len(questions)
-        files = (Path(path),) if Path(path).is_file() else resolve(path)[0]
+        files = (Path(path),) if Path(path).is_file() else find_files(path, HowRead()).files
         barred = 0 if rows.owner is None else int(((rows.owner >= begin) & (rows.owner < end)).sum())
         facts.append(
             {

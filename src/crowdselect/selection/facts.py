@@ -15,6 +15,7 @@ from crowdselect.numeric.responses import ChosenAnswers, fits_of
 from crowdselect.numeric.strata import shared_out
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
+from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.clusters import Grouping
 from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
 from crowdselect.selection.fitting import AS_USUAL, Fitting
@@ -23,7 +24,7 @@ from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
-from crowdselect.selection.rewards import is_marker, marker_line
+from crowdselect.selection.rewards import marker_lines
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
@@ -385,14 +386,18 @@ def _absolute(path: str) -> str:
 def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     """Collect what the person who trains on this should know, one line each."""
     pool, rows, choice, grouping = found.shards.pool, found.rows, found.choice, found.grouping
-    answers, has_text, warnings = rows.answers, not rows.blank.all(), list(rows.notes)
+    answers, has_text, warnings = (
+        rows.answers,
+        not rows.blank.all(),
+        [*evaluation_lines(pool.evaluations), *rows.notes],
+    )
     if rows.families < _FEW_FAMILIES:
         warnings += [
             f"{name} is mostly noise here: only {rows.families} model "
             f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
-    warnings += [marker_line(str(rows.reward), rows.foot)] if is_marker(rows.foot) else []
+    warnings += marker_lines(str(rows.reward), rows.ends)
     chosen = choice.rank > 0
     lowest = rows.lowest
     poor = int((answers.best_reward[chosen] == lowest).sum())

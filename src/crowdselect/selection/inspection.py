@@ -11,9 +11,10 @@ from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
 from crowdselect.pool.pool import Pool
+from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
-from crowdselect.selection.rewards import foot_of, is_marker, marker_line, rewards_in
+from crowdselect.selection.rewards import ends_of, marker_line, marker_lines, rewards_in
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
@@ -95,7 +96,13 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
         "notes": [*pool.notes, *notes, *missing],
-        "warnings": [*doubts, *equal, *_markers(pool, list(matrices)), *_contradictions(matrices, pool)],
+        "warnings": [
+            *evaluation_lines(pool.evaluations),
+            *doubts,
+            *equal,
+            *_markers(pool, list(matrices)),
+            *_contradictions(matrices, pool),
+        ],
     }
 
 
@@ -150,23 +157,24 @@ def _numbers(pool: Pool, matrices: Mapping[str, FloatArray]) -> list[str]:
 
 
 def _markers(pool: Pool, names: list[str]) -> list[str]:
-    """Warn of a lowest value that probably means no reward: a usual marker, or repeated and far from the next."""
+    """Warn of a value that probably means no reward: a usual marker, or the lowest one, repeated and far from the next."""
     warnings = []
     for name in names:
         values = pool.samples.rewards(name) if pool.samples is not None else pool.scores_of_part(name).ravel()
-        foot = foot_of(values)
-        if is_marker(foot):
-            warnings.append(marker_line(name, foot))
+        ends = ends_of(values)
+        usual = marker_lines(name, ends)
+        if usual:
+            warnings += usual
             continue
         found = np.unique(values[~np.isnan(values)])
-        if len(found) < 3 or foot[0][1] < 2:
+        if len(found) < 3 or ends[0][1] < 2:
             continue
         lowest, rest = found[0], found[1:]
         gaps = np.diff(rest)
         far = rest[0] - lowest > _FAR * max(float(gaps.max()), 0.0) and len(rest) > 2
         from_one = lowest == 0 and bool((rest == rest.round()).all()) and rest[0] >= 1 and rest[-1] in {5, 10}
         if float(lowest).is_integer() and lowest <= 0 and (far or from_one):
-            warnings.append(marker_line(name, foot))
+            warnings.append(marker_line(name, ends))
     return warnings
 
 

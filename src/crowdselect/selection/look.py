@@ -46,7 +46,7 @@ from crowdselect.selection.own_answers import OwnAnswers, own_answers
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reaching import Goods, goods_of, reach_in
 from crowdselect.selection.reading import Shards, file_columns, number_of_bins, shards_of
-from crowdselect.selection.rewards import ensemble_of, foot_among
+from crowdselect.selection.rewards import ends_among, ensemble_of
 from crowdselect.selection.rl import Columns, check_sources, columns_in, pass_rate_of
 from crowdselect.selection.rows import COLUMNS, Rows
 from crowdselect.selection.student import REACH, Student
@@ -242,7 +242,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         crowd=look.crowd,
         per_model=np.sum([facts["per_model"] for facts in merged.facts], axis=0, dtype=np.int64),
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
-        foot=foot_among(facts["foot"] for facts in merged.facts) if isinstance(look.reward, str) else (),
+        ends=ends_among(facts["ends"] for facts in merged.facts) if isinstance(look.reward, str) else (),
         reward=_reward_words(look, options),
         notes=tuple(notes),
         pool_notes=tuple(pool_notes),

@@ -17,7 +17,7 @@ from crowdselect.pool.batches import Targets
 from crowdselect.pool.shards import Ids
 from crowdselect.seeding import UInt64Array, reseeded, seeded_hash
 from crowdselect.selection.options import Options
-from crowdselect.selection.rewards import Foot
+from crowdselect.selection.rewards import Ends
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 
@@ -43,8 +43,8 @@ class Matrix:
     """Share of each model's answers with full marks, shape (N, M), NaN = no reward; None = not wanted."""
     marks: tuple[float, float] | None = None
     """The lowest and the highest reward of any answer, where pass rates are wanted and there is a reward."""
-    foot: Foot = ()
-    """The lowest rewards of any answer."""
+    ends: Ends = ()
+    """The lowest and the highest rewards of any answer."""
     agreement: Agreement | None = None
     """How far the rewards of an ensemble agree."""
     good: FloatArray | None = None
@@ -95,7 +95,7 @@ class Matrix:
             changed(self.highest),
             changed(self.passes),
             self.marks,
-            self.foot,
+            self.ends,
             self.agreement,
             changed(self.good),
             self.student_good,

@@ -211,7 +211,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         "per_model": rewarded.sum(axis=0).tolist(),
         "lowest": float(np.nanmin(matrix.scores)) if rewarded.any() else None,
         "marks": matrix.marks,
-        "foot": matrix.foot,
+        "ends": matrix.ends,
         "kept": kept,
         "lost": pool.lost_rewards,
         "without_text": answers.unsaid,
@@ -270,7 +270,7 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
             highest,
             passes,
             marks,
-            found.foot,
+            found.ends,
             found.agreement,
             *good,
         )
@@ -299,7 +299,7 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
         None,
         passes,
         marks,
-        found.foot,
+        found.ends,
         found.agreement,
         *good,
     )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crowdselect.crowd import Crowd
-from crowdselect.embed.models import check_embedder
+from crowdselect.embed.models import HIDDEN, check_embedder
 from crowdselect.embed.texts import TextVectors
+from crowdselect.hubaccess import ask_for
 from crowdselect.modelfolders import is_here
 from crowdselect.numeric.responses import fits_of
 from crowdselect.pool.pool import Pool
@@ -34,6 +35,8 @@ class Work:
     """How many of them have their result in the cache."""
     is_here: bool = True
     """The model is on this machine; otherwise it is downloaded from the Hub first."""
+    unasked: str | None = None
+    """Why it is not known whether the Hub has a model that is not here; None = it has it."""
 
 
 def runs_a_model(options: Options, method: Method) -> bool:
@@ -65,7 +68,8 @@ def plan(
         One entry per model; empty if no model is run.
 
     Raises:
-        CrowdselectError: As for `crowdselect.select`, as far as it can be known before a model runs.
+        CrowdselectError: As for `crowdselect.select`, as far as it can be known before a model runs; the Hub is asked
+            whether it has a model that is not on this machine.
     """
     stage, fits = stages or Stages(), checked_fits(options)
     with stage("rewards and metrics"):
@@ -77,9 +81,10 @@ def plan(
     work = []
     with stage("what is in the cache") as progress:
         if method.known is not None:
-            model = f"{method.name} by {method.arguments.get('model')}"
+            model = str(method.arguments.get("model"))
             known = method.known(seen, progress)
-            work.append(Work(model, len(seen.rows), known or 0, is_here=known is not None))
+            what = f"{method.name} by {model}"
+            work.append(Work(what, len(seen.rows), known or 0, *_where(model, is_here=known is not None)))
         if wants_model(options, method=method.vectors):
             work.append(_embedding(seen, progress))
         if fits is not None:
@@ -104,13 +109,14 @@ def _scoring(model: str, seen: Seen, chosen: BoolArray | None, fitting: Fitting,
     if chosen is None:
         counts = np.sort(np.unique(good.row, return_counts=True)[1])
         most = int(counts[-options.budget :].sum())
-        return Work(f"fits of answers by {model}, at most (the vectors decide which)", most, 0, here)
+        what = f"fits of answers by {model}, at most (the vectors decide which)"
+        return Work(what, most, 0, *_where(model, is_here=here))
     scorer = scorer_of(options, fitting) if here else None
     known = 0
     if scorer is not None:
         found = scored_answers(scorer.are_known, good, shards=shards, rows=rows, progress=progress)
         known = int(found.sum())
-    return Work(f"fits of answers by {model}", len(good.row), known, here)
+    return Work(f"fits of answers by {model}", len(good.row), known, *_where(model, is_here=here))
 
 
 def _embedding(seen: Seen, progress: Progress) -> Work:
@@ -123,4 +129,10 @@ def _embedding(seen: Seen, progress: Progress) -> Work:
         reading = embeddable(seen.shards, seen.known, options, seen.eligible)
         vectors = vectors_for(reading, rows, keys, options, progress, k=options.clusters)
         known = int(np.sum(vectors.kept(rows))) if isinstance(vectors, TextVectors) else 0
-    return Work(f"vectors by {options.embedder}", len(rows), known, is_here)
+    where = _where(options.embedder.removeprefix(HIDDEN), is_here=is_here)
+    return Work(f"vectors by {options.embedder}", len(rows), known, *where)
+
+
+def _where(model: str, *, is_here: bool) -> tuple[bool, str | None]:
+    """Whether a model is on this machine, and if not, why it is not known whether the Hub has it."""
+    return is_here, None if is_here else ask_for(model, extra="hub")

@@ -1,7 +1,7 @@
 """The rewards of a pool or of one of its files, of one column or of several; and the samples that may be taken by them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,73 +17,98 @@ from crowdselect.seeding import seeded_hash
 from crowdselect.selection.options import Options
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
-Foot = Sequence[tuple[float, int]]
-"""The lowest few values of a reward, ascending, each with how often it occurs."""
+Ends = Sequence[tuple[float, int]]
+"""The lowest four and the highest four values of a reward, ascending, each once and with how often it occurs."""
 
-_MARKERS = frozenset({-1.0, -9.0, -99.0, -999.0})  # what people write for "no reward"
+_MARKERS = frozenset({-1.0, -9.0})  # what people write for "no reward"
+_FAR_MARKERS = frozenset({99.0, 999.0, 9999.0})  # with either sign
+_FAR = 9  # times as large as every reward: 99 beside 10
 _VERDICTS = frozenset({-1.0, 0.0, 1.0})
-_FOOT = 4  # values: one more than there are verdicts
+_AT_AN_END = 4  # values: one more than there are verdicts
 
 
-def foot_of(values: FloatArray) -> Foot:
-    """Count the four lowest values.
+def ends_of(values: FloatArray) -> Ends:
+    """Count the lowest and the highest values.
 
     Args:
         values: Rewards, of any shape. NaN = none.
 
     Example:
-        >>> foot_of(np.array([3.0, -1.0, np.nan, -1.0]))
+        >>> ends_of(np.array([3.0, -1.0, np.nan, -1.0]))
         ((-1.0, 2), (3.0, 1))
     """
-    found: list[tuple[float, int]] = []
-    left = values[~np.isnan(values)]
-    while left.size and len(found) < _FOOT:
-        lowest = left.min()
-        above = left[left > lowest]
-        found.append((float(lowest), left.size - above.size))
-        left = above
-    return tuple(found)
+    found = values[~np.isnan(values)]
+    high = {-value: count for value, count in _lowest(-found)}
+    return tuple(sorted((dict(_lowest(found)) | high).items()))
 
 
-def foot_among(feet: Iterable[Foot]) -> Foot:
-    """Count the four lowest values of all of some parts of a pool.
+def _lowest(values: FloatArray) -> Iterator[tuple[float, int]]:
+    for _ in range(_AT_AN_END):
+        if not values.size:
+            return
+        lowest = values.min()
+        above = values[values > lowest]
+        yield float(lowest), values.size - above.size
+        values = above
+
+
+def ends_among(parts: Iterable[Ends]) -> Ends:
+    """Count the lowest and the highest values of all of some parts of a pool.
 
     Example:
-        >>> foot_among([((-1.0, 2), (3.0, 1)), ((3.0, 4),)])
+        >>> ends_among([((-1.0, 2), (3.0, 1)), ((3.0, 4),)])
         ((-1.0, 2), (3.0, 5))
     """
     counts: Counter[float] = Counter()
-    for foot in feet:
-        counts.update(dict(foot))
-    return tuple(sorted(counts.items())[:_FOOT])
+    for ends in parts:
+        counts.update(dict(ends))
+    every = sorted(counts.items())
+    return tuple(every if len(every) <= 2 * _AT_AN_END else every[:_AT_AN_END] + every[-_AT_AN_END:])
 
 
-def is_marker(foot: Foot) -> bool:
-    """Say whether the lowest value probably means no reward: a usual marker, repeated, where no other value is below 0.
+def marker_lines(name: str, ends: Ends) -> list[str]:
+    """Ask whether the lowest or the highest value of a reward means no reward.
 
-    Verdicts of -1, 0 and 1, or of two of them, have none.
-
-    Example:
-        >>> is_marker([(-1.0, 2), (1.0, 3), (2.0, 1)]), is_marker([(-1.0, 2), (0.0, 3), (1.0, 1)])
-        (True, False)
-    """
-    if len(foot) < 2 or {value for value, _ in foot} <= _VERDICTS:
-        return False
-    (lowest, count), (second, _) = foot[:2]
-    return lowest in _MARKERS and count > 1 and second >= 0
-
-
-def marker_line(name: str, foot: Foot) -> str:
-    """Ask whether the lowest value of a reward means no reward.
+    It may where it is a usual marker and repeated: -1, -9, -99, -999 or -9999 where no other value is below 0; and 99, 999 or 9999,
+    with either sign, where it is at least nine times as large as two other values or more, all there are. Verdicts of -1, 0 and 1,
+    or of two of them, have none.
 
     Example:
-        >>> marker_line("score", [(-1.0, 2), (1.0, 3)])
-        'score: the lowest value -1 occurs 2 times, and the next is 1: it may mean no reward; if so, pass `missing=-1`'
+        >>> marker_lines("score", [(-1.0, 2), (1.0, 3), (2.0, 1)])
+        ['score: the lowest value -1 occurs 2 times, and the next is 1: it may mean no reward; if so, pass `missing=-1`']
+        >>> marker_lines("score", [(-1.0, 2), (0.0, 3), (1.0, 1)]), marker_lines("score", [(80.0, 1), (98.0, 3), (99.0, 2)])
+        ([], [])
     """
-    (lowest, count), (second, _) = foot[:2]
+    if len(ends) < 2 or {value for value, _ in ends} <= _VERDICTS:
+        return []
+    (lowest, count), (second, _) = ends[:2]
+    usual = lowest in _MARKERS or -lowest in _FAR_MARKERS
+    low = count > 1 and ((usual and second >= 0) or _is_far(lowest, ends[1:]))
+    high = ends[-1][1] > 1 and _is_far(ends[-1][0], ends[:-1])
+    return [marker_line(name, ends)] * low + [marker_line(name, ends[::-1])] * high
+
+
+def _is_far(value: float, others: Ends) -> bool:
+    reach = max(abs(others[0][0]), abs(others[-1][0]))
+    return abs(value) in _FAR_MARKERS and len(others) > 1 and abs(value) >= _FAR * reach
+
+
+def marker_line(name: str, ends: Ends) -> str:
+    """Ask whether a value at an end of a reward means no reward.
+
+    Args:
+        name: The reward.
+        ends: That value first, and the next to it.
+
+    Example:
+        >>> marker_line("score", [(999.0, 2), (10.0, 3)])
+        'score: the highest value 999 occurs 2 times, and the next is 10: it may mean no reward; if so, pass `missing=999`'
+    """
+    (value, count), (following, _) = ends[:2]
+    end = "lowest" if value < following else "highest"
     return (
-        f"{name}: the lowest value {lowest:g} occurs {count} times, and the next is {second:g}: it may mean no "
-        f"reward; if so, pass `missing={lowest:g}`"
+        f"{name}: the {end} value {value:g} occurs {count} times, and the next is {following:g}: it may mean no "
+        f"reward; if so, pass `missing={value:g}`"
     )
 
 
@@ -177,9 +202,9 @@ class RewardsIn:
         return (float(values.min()), float(values.max())) if values.size else None
 
     @property
-    def foot(self) -> Foot:
-        """The lowest rewards of any answer."""
-        return foot_of(self.scores if self.cells is None else self.cells.values)
+    def ends(self) -> Ends:
+        """The lowest and the highest rewards of any answer."""
+        return ends_of(self.scores if self.cells is None else self.cells.values)
 
     def passes(self) -> FloatArray:
         """The share of each model's answers whose reward is 1, shape (N, M). NaN = no reward."""

@@ -22,7 +22,7 @@ from crowdselect.selection.examples import Example
 from crowdselect.selection.matrix import Matrix
 from crowdselect.selection.measure import Look
 from crowdselect.selection.own_answers import JoinedAnswers
-from crowdselect.selection.rewards import Foot
+from crowdselect.selection.rewards import Ends
 from crowdselect.selection.rl import Columns
 from crowdselect.selection.student import Reach
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
@@ -100,8 +100,8 @@ class Rows:
     """Rewards per model, shape (M,)."""
     lowest: float
     """The lowest reward. NaN = there is none."""
-    foot: Foot = ()
-    """The lowest rewards of any answer, several samples of a model apart; empty for an ensemble."""
+    ends: Ends = ()
+    """The lowest and the highest rewards of any answer, several samples of a model apart; empty for an ensemble."""
     reward: str | None
     """The reward column; of an ensemble, what it is made of."""
     notes: tuple[str, ...] = ()
