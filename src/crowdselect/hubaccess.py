@@ -7,7 +7,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from crowdselect._optional import optional
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, MissingExtraError
 
 _UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
 """Kinds of errors of HTTP by which no connection comes about; all others mean that something answers."""
@@ -85,20 +85,23 @@ def ask_for(model: str, *, extra: str) -> str | None:
         extra: As for `hub_trouble`.
 
     Returns:
-        Why that is not known, to be put into a sentence; None = it has the model.
+        Why that is not known, to be put into a sentence, as where huggingface_hub is not installed: a plan is made
+        without it; None = it has the model.
 
     Raises:
         InputError: There is none of this name, or it is gated.
-        MissingExtraError: huggingface_hub is not installed.
 
     Example:
         >>> ask_for.__name__
         'ask_for'
     """
+    try:
+        hub = optional("huggingface_hub", extra=extra)
+    except MissingExtraError as error:
+        return str(error)
     trouble = hub_trouble(extra=extra)
     if trouble is not None:
         return trouble
-    hub = optional("huggingface_hub", extra=extra)
     try:
         hub.get_hf_file_metadata(hub.hf_hub_url(model, "config.json"))
     except Exception as error:  # of httpx or httpx2, as the library has it; others are raised again

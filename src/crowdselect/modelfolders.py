@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Timer
 
 from crowdselect._optional import optional
-from crowdselect.errors import InputError
+from crowdselect.errors import InputError, MissingExtraError
 from crowdselect.hubaccess import cache_alone, hub_trouble, is_absent
 from crowdselect.terminal import note, visible
 
@@ -46,13 +46,14 @@ def is_here(model: str) -> bool:
 
     Args:
         model: A folder, or a name on the hub; what can be neither counts as here, so that loading it says what is wrong.
-
-    Raises:
-        MissingExtraError: The extra `reward` is not installed.
+            Without huggingface_hub nothing of its cache can be loaded, so that it is not here.
     """
     if Path(model).is_dir():
         return True
-    hub = optional("huggingface_hub", extra="reward")
+    try:
+        hub = optional("huggingface_hub", extra="reward")
+    except MissingExtraError:
+        return False
     try:
         return isinstance(hub.try_to_load_from_cache(model, "config.json"), str)
     except ValueError:  # no name of the Hub's
