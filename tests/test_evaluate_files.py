@@ -1,6 +1,7 @@
 """Files of FastChat and arena-hard-auto, options that do not fit together, models on this machine."""
 
 import json
+import shutil
 
 import pytest
 
@@ -273,6 +274,12 @@ def test_groups_of_runs(run, tmp_path, bench):
     assert [(group.name, len(group.runs)) for group in groups] == [("random", 2), ("s", 1)]
     with pytest.raises(OptionError, match=r"folder .*r1 is named twice"):
         load_groups([r1, f"again={r1}"])
+    [random, _] = load_groups([f"random={r1}", s, f"random={r2}"])
+    assert (random.name, len(random.runs), random.choices) == ("random", 2, (0, 1))
+    twin = tmp_path / "elsewhere" / "r1"
+    shutil.copytree(r1, twin)
+    with pytest.raises(OptionError, match="the method r1 is named twice; name methods with NAME=DIR,DIR"):
+        load_groups([r1, str(twin)])
     found = json.loads(run("evaluate", "compare", f"random={r1},{r2}", s, "--json").out)
     assert found["differences"][0]["questions"] == 1
     (tmp_path / "s" / "result.json").write_text("{}")

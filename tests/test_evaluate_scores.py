@@ -337,6 +337,31 @@ def test_runs_are_a_second_level():
     assert any("one training run each: s" in note for note in found.notes)
 
 
+def test_choices_are_resampled_each_with_all_its_runs():
+    """Two trainings of one choice are no evidence of how much choices vary: only whole choices are drawn."""
+    choices = np.array([[-0.6, -0.4], [-0.1, 0.1], [0.3, 0.5], [0.6, 0.8]])
+    runs = tuple(loaded(f"r{n}", np.full(400, 5 + shift)) for n, shift in enumerate(choices.ravel()))
+    single = MethodRuns("s", (loaded("s", np.full(400, 5.0)),))
+    found = compare([MethodRuns("m", runs, (0, 0, 1, 1, 2, 2, 3, 3)), single])
+    [one] = found.differences
+    assert one.difference == pytest.approx(choices.mean())
+    means = [np.mean(some) for some in itertools.product(choices.mean(axis=1), repeat=4)]
+    assert one.interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.03)
+    [flat] = compare([MethodRuns("m", runs), single]).differences
+    assert flat.interval[1] - flat.interval[0] < 0.8 * (one.interval[1] - one.interval[0])
+    assert (found.standings[0].runs, found.standings[0].choices) == (8, 4)
+    assert (found.standings[0].lowest, found.standings[0].highest) == pytest.approx((4.4, 5.8))
+    assert any("few choices: m (4)" in note for note in found.notes)
+    assert not any("few training runs" in note for note in found.notes)
+
+
+def test_one_choice_is_resampled_by_its_runs():
+    runs = tuple(loaded(f"r{n}", np.full(50, 5 + shift)) for n, shift in enumerate((0.0, 0.5, 0.9)))
+    single = MethodRuns("s", (loaded("s", np.full(50, 5.0)),))
+    said = compare([MethodRuns("m", runs, (0, 0, 0)), single])
+    assert said == compare([MethodRuns("m", runs), single])
+
+
 def test_resampling_two_levels_is_what_a_loop_does():
     generator = np.random.default_rng(0)
     sums, weights = generator.uniform(0, 3, (3, 5)), generator.integers(1, 4, (3, 5)).astype(float)

@@ -486,6 +486,15 @@ def test_every_student_is_measured_without_a_judge_on_what_no_student_was_traine
     ]  # fmt: skip
 
 
+def test_students_of_one_choice_stand_together_in_a_comparison(place):
+    text = SIMPLE.replace('method = "random"', 'method = "random"\nseed = [0, 1]') + MEASURED
+    (comparison,) = graph_of(place, text).comparisons["loss"]
+    places = ["model" if one.label == "base" else one.source.title for one in comparison.inputs]
+    line = comparison.line([place.replace(", ", " of ") for place in places], "out")
+    of = "random=loss of random seed {0} of train seed 0,loss of random seed {0} of train seed 1"
+    assert [arg for arg in line if arg.startswith("random=")] == [of.format(0), of.format(1)]
+
+
 def test_rows_that_a_table_names_are_those_that_count(place):
     (place / "rows.jsonl").write_text("")
     for own, names in (

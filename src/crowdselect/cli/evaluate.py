@@ -136,7 +136,8 @@ def compare(
     """Say which results differ, paired over questions.
 
     Each argument is one method: a folder of evaluate, or several of the same method trained with other seeds,
-    joined by commas. Questions are resampled together for all methods, and runs within a method. A folder that
+    joined by commas. The same NAME several times is one method with as many choices of rows. Questions are resampled
+    together for all methods, and within a method its choices, or where there is one its runs. A folder that
     lm-evaluation-harness wrote elsewhere for one model is read like one of evaluate harness.
     """
     from crowdselect.evaluate.comparison import ROUNDS

@@ -1,4 +1,4 @@
-"""Compares results: differences paired over questions, with training runs as a second level of resampling."""
+"""Compares results: differences paired over questions, with choices or training runs as a second level of resampling."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +11,6 @@ from crowdselect.evaluate.measures import MEASURES
 from crowdselect.evaluate.outcome import Loaded, MethodRuns
 from crowdselect.evaluate.scores import LEVEL, interval
 from crowdselect.types import BoolArray, FloatArray
-
-_Laid = tuple[FloatArray, FloatArray]
 
 ROUNDS = 10_000
 """Resampling rounds: the smallest p-value is about 2 / ROUNDS."""
@@ -36,14 +34,17 @@ class MethodScore:
     Attributes:
         name: The method.
         runs: Number of runs.
+        choices: Number of choices of rows that their models were trained on; 1 where that is not said.
         questions: Number of questions with verdicts in every run.
         score: From 1 to 10, or 0 to 100, where higher is better; or a loss, where lower is. None if there is no such question.
-        interval: 95 % interval, over questions and, if there are several, runs; None if there is one question.
+        interval: 95 % interval, over questions and, if there are several, choices, or else runs; None if there is one
+            question.
         lowest: The lowest of the runs' own scores; `highest` likewise.
     """
 
     name: str
     runs: int
+    choices: int
     questions: int
     score: float | None
     interval: tuple[float, float] | None
@@ -61,7 +62,7 @@ class Difference:
         differing: Number of questions on which the two scores (means over runs) differ.
         left_out: Number of questions that one of the two lacks.
         difference: Positive: the first scores higher. None if they share no question.
-        interval: 95 % interval, over questions and runs; None, like `p`, if there is one question, as every draw is equal.
+        interval: 95 % interval, over questions and choices or runs; None, like `p`, if there is one question, as every draw is equal.
         p: Two-sided, from the same resampling; at least 2 / (rounds + 1).
         p_holm: `p` corrected for the number of differences shown (Holm 1979).
         verdict: `HIGHER`, `LOWER`: the interval excludes 0, also after Holm's correction; `CORRECTED`: only before
@@ -127,7 +128,7 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
     ids = sorted({id_ for run in runs for id_ in run.cells.ids})
     turns = max(run.cells.sums.shape[1] for run in runs)
     aligned = {group.name: _laid(group, ids, turns) for group in groups}
-    standings = [_standing(group, *aligned[group.name], scale=scale, seed=seed) for group in groups]
+    standings = [_standing(group, aligned[group.name], scale=scale, seed=seed) for group in groups]
     names = [group.name for group in groups]
     pairs = [(one, other) for at, one in enumerate(names) for other in names[at + 1 :]]
     if against is not None:
@@ -150,7 +151,7 @@ def compare(groups: Sequence[MethodRuns], *, against: str | None = None, seed: i
 def hierarchical(
     sums: FloatArray, weights: FloatArray, questions: NDArray[np.int64], generator: np.random.Generator
 ) -> FloatArray:
-    """Resample runs, and score them on questions already resampled.
+    """Resample runs (or choices, each the sum of its runs), and score them on questions already resampled.
 
     Args:
         sums: Shape (R, Q): weighted score per run and question.
@@ -257,8 +258,31 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(every[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A method's verdicts on all questions.
+
+    Attributes:
+        sums: Shape (R, Q, T).
+        weights: Shape (R, Q, T); 0 = missing.
+        drawn: Shape (D, R), 0 or 1: the runs of what is resampled. With several choices that is a choice with all its
+            runs: runs of one choice share its luck, and are no evidence of how much choices vary.
+    """
+
+    sums: FloatArray
+    weights: FloatArray
+    drawn: FloatArray
+
+    def kept(self, cells: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Sum the given cells, shape (Q, T), of each question that has any; sums and weights of shape (R, Q')."""
+        sums, weights = (
+            (values * cells).sum(axis=2)[:, cells.any(axis=1)] for values in (self.sums, self.weights)
+        )
+        return sums, weights
+
+
 def _laid(group: MethodRuns, ids: Sequence[str], turns: int) -> _Laid:
-    """Align a method's verdicts with all questions: sums and weights of shape (R, Q, T); weight 0 = missing."""
+    """Align a method's verdicts with all questions."""
     places = {id_: at for at, id_ in enumerate(ids)}
     sums = np.zeros((len(group.runs), len(ids), turns))
     weights = np.zeros_like(sums)
@@ -266,7 +290,9 @@ def _laid(group: MethodRuns, ids: Sequence[str], turns: int) -> _Laid:
         at = [places[id_] for id_ in run.cells.ids]
         sums[number, at, : run.cells.sums.shape[1]] = run.cells.sums
         weights[number, at, : run.cells.sums.shape[1]] = run.cells.weights
-    return sums, weights
+    several = len(set(group.choices)) > 1
+    drawn = np.eye(len(group.runs)) if not several else np.eye(max(group.choices) + 1)[:, list(group.choices)]
+    return _Laid(sums, weights, drawn)
 
 
 def _common(*weights: FloatArray) -> BoolArray:
@@ -275,24 +301,15 @@ def _common(*weights: FloatArray) -> BoolArray:
     return common
 
 
-def _kept(values: FloatArray, cells: BoolArray) -> FloatArray:
-    """Sum the given cells of each question that has any; shape (R, Q')."""
-    totals: FloatArray = (values * cells).sum(axis=2)[:, cells.any(axis=1)]
-    return totals
-
-
-def _standing(
-    group: MethodRuns, sums: FloatArray, weights: FloatArray, *, scale: float, seed: int
-) -> MethodScore:
-    cells = _common(weights)
-    total, weight = _kept(sums, cells), _kept(weights, cells)
-    count = total.shape[1]
+def _standing(group: MethodRuns, laid: _Laid, *, scale: float, seed: int) -> MethodScore:
+    total, weight = laid.kept(_common(laid.weights))
+    runs, choices, count = len(group.runs), len(set(group.choices)) or 1, total.shape[1]
     if not count:
-        return MethodScore(group.name, len(group.runs), 0, None, None, None, None)
+        return MethodScore(group.name, runs, choices, 0, None, None, None, None)
     generator = np.random.default_rng(seed)
     drawn = np.concatenate(
         [
-            hierarchical(total, weight, questions, generator)
+            hierarchical(laid.drawn @ total, laid.drawn @ weight, questions, generator)
             for questions in _drawn_questions(count, generator)
         ]
     )
@@ -300,7 +317,8 @@ def _standing(
     score = scale * float(total.sum() / weight.sum())
     return MethodScore(
         group.name,
-        len(group.runs),
+        runs,
+        choices,
         count,
         score,
         interval(scale * drawn) if count > 1 else None,
@@ -310,20 +328,18 @@ def _standing(
 
 
 def _difference(one: str, other: str, first: _Laid, second: _Laid, *, scale: float, seed: int) -> Difference:
-    cells = _common(first[1], second[1])
+    cells = _common(first.weights, second.weights)
     count = int(cells.any(axis=1).sum())
-    scored = [(weights > 0).any(axis=(0, 2)) for _, weights in (first, second)]
+    scored = [(laid.weights > 0).any(axis=(0, 2)) for laid in (first, second)]
     left_out = int((scored[0] | scored[1]).sum()) - count
     if not count:
         return Difference(one, other, 0, 0, left_out, None, None, None)
-    (sums, weights), (others, other_weights) = [
-        tuple(_kept(values, cells) for values in laid) for laid in (first, second)
-    ]
+    (sums, weights), (others, other_weights) = first.kept(cells), second.kept(cells)
     generator = np.random.default_rng(seed)
     drawn = np.concatenate(
         [
-            hierarchical(sums, weights, questions, generator)
-            - hierarchical(others, other_weights, questions, generator)
+            hierarchical(first.drawn @ sums, first.drawn @ weights, questions, generator)
+            - hierarchical(second.drawn @ others, second.drawn @ other_weights, questions, generator)
             for questions in _drawn_questions(count, generator)
         ]
     )
@@ -379,9 +395,13 @@ def _notes(groups: Sequence[MethodRuns], found: Sequence[Difference]) -> list[st
         notes.append(
             f"one training run each: {', '.join(single)}; their intervals do not hold what another seed would change"
         )
-    few = [f"{group.name} ({len(group.runs)})" for group in groups if 1 < len(group.runs) < _FEW]
-    if few:
-        notes.append(f"few training runs: {', '.join(few)}; resampling so few understates how much they vary")
+    for what, counts in (
+        ("choices", {group.name: len(set(group.choices)) for group in groups}),
+        ("training runs", {group.name: len(group.runs) for group in groups if len(set(group.choices)) < 2}),
+    ):
+        few = [f"{name} ({count})" for name, count in counts.items() if 1 < count < _FEW]
+        if few:
+            notes.append(f"few {what}: {', '.join(few)}; resampling so few understates how much they vary")
     return notes + [
         f"{one.one} and {one.other} share {one.questions:,} {of}; {one.left_out:,} that only one of them has "
         f"{'is' if one.left_out == 1 else 'are'} left out of their difference"

@@ -256,7 +256,7 @@ def print_comparison(found: MethodComparison) -> None:
         [
             [
                 one.name,
-                one.runs,
+                one.runs if one.choices < 2 else f"{one.runs} of {one.choices} choices",
                 one.questions,
                 figure(one.score),
                 span(one.interval),

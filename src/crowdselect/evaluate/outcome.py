@@ -334,10 +334,18 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class MethodRuns:
-    """A method: one result, or several from models trained the same way with different seeds."""
+    """A method: one result, or several from models trained the same way with different seeds.
+
+    Attributes:
+        name: The method.
+        runs: Its results.
+        choices: For each run, the number of the choice of rows that its model was trained on, from 0. Empty, as for one
+            choice: each run is resampled by itself.
+    """
 
     name: str
     runs: tuple[Loaded, ...]
+    choices: tuple[int, ...] = ()
 
 
 def load_result(folder: str) -> Loaded:
@@ -398,31 +406,43 @@ def load_result(folder: str) -> Loaded:
 def load_groups(texts: Sequence[str]) -> list[MethodRuns]:
     """Read methods written as on the command line: `DIR`, `DIR,DIR` or `NAME=DIR,DIR`.
 
+    A `NAME=` given several times is one method with as many choices of rows.
+
     Raises:
-        OptionError: Two methods have the same name, or a folder is named twice.
+        OptionError: Two methods have the same name by their folders, or a folder is named twice.
         InputError: A folder has no result.
     """
-    groups = []
+    methods: dict[str, list[list[str]]] = {}
     for text in texts:
         name, folders = _parsed(text)
-        groups.append(MethodRuns(name, tuple(load_result(folder) for folder in folders)))
-    names = [group.name for group in groups]
-    places = [str(Path(run.folder).resolve()) for group in groups for run in group.runs]
-    for values, what in ((names, "method"), (places, "folder")):
-        twice = next((value for value in values if values.count(value) > 1), None)
-        if twice is not None:
-            raise OptionError(f"the {what} {twice} is named twice; name methods with NAME=DIR,DIR")
-    return groups
+        if not name:
+            name = ",".join(Path(folder).resolve().name for folder in folders)
+            if name in methods:
+                raise OptionError(f"the method {name} is named twice; name methods with NAME=DIR,DIR")
+        methods.setdefault(name, []).append(folders)
+    places = [str(Path(each).resolve()) for choices in methods.values() for some in choices for each in some]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise OptionError(f"the folder {twice} is named twice; name it once")
+    return [
+        MethodRuns(
+            name,
+            tuple(load_result(folder) for folders in choices for folder in folders),
+            tuple(number for number, folders in enumerate(choices) for _ in folders),
+        )
+        for name, choices in methods.items()
+    ]
 
 
 def _parsed(text: str) -> tuple[str, list[str]]:
+    """Return a method's name, empty where its folders name it, and its folders."""
     name, equals, rest = text.partition("=")
     if Path(text).is_dir() or not equals:
         name, rest = "", text
     folders = [rest] if Path(rest).is_dir() else [part for part in rest.split(",") if part]
     if not folders:
         raise OptionError(f"{text!r}: names no folder; wanted DIR, DIR,DIR or NAME=DIR,DIR")
-    return name or ",".join(Path(folder).resolve().name for folder in folders), folders
+    return name, folders
 
 
 def _cells(rows: Sequence[dict[str, Any]]) -> Cells:

@@ -54,11 +54,13 @@ class Input:
             name.
         source: The step, or the path as written.
         label: Its name in a comparison.
+        choice: For a comparison, what its model was trained on; models of one choice differ in the training alone.
     """
 
     role: str
     source: "Step | str"
     label: str = ""
+    choice: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -404,11 +406,17 @@ def _comparisons(graph: StepGraph, name: str, results: list[tuple[MeasuredModel,
         for reference, group in _parts(own, list(references)):
             if len({run.group for run, _ in group}) < 2:
                 continue
-            inputs = tuple(Input("folder", step, plain_name(run.group)) for run, step in group)
+            inputs = tuple(
+                Input("folder", step, plain_name(run.group), _choice_of(run)) for run, step in group
+            )
             title = f"compare {name}" + (f" with {reference}" if reference else "")
             step = _step(point, title, inputs)
             comparisons.append(replace(step, against=plain_name(reference) if reference else None))
     return comparisons
+
+
+def _choice_of(run: MeasuredModel) -> str:
+    return run.selection.title if isinstance(run.selection, Step) else run.selection or ""
 
 
 def _parts(
@@ -472,14 +480,14 @@ def _need(pools: list[tuple[Input, ...]], section: str, recipe: Recipe) -> None:
 
 
 def _groups(inputs: Sequence[Input], places: Sequence[str]) -> list[str]:
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for one, place in zip(inputs, places, strict=True):
         if "," in place and place != _PLACEHOLDER:
             raise OptionError(
                 f"{place}: a folder with a comma in its path cannot be compared; choose another `output`"
             )
-        found.setdefault(one.label, []).append(place)
-    return [f"{label}={','.join(folders)}" for label, folders in found.items()]
+        found.setdefault((one.label, one.choice), []).append(place)
+    return [f"{label}={','.join(folders)}" for (label, _), folders in found.items()]
 
 
 def _is_control(step: Step) -> bool:
