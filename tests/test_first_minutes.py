@@ -309,3 +309,55 @@ def test_the_output_of_a_batch_service_lacks_what_was_asked(run, options):
     ]
     Path("batch.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run("inspect", "batch.jsonl", *options).refuses("the output of a batch service", "join it by custom_id")
+
+
+def _battles(sides, name):
+    """Write every model against every other for each prompt, as a table, under names made of what a column holds and its side."""
+    with Path("battles.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        held = ("model", "answer", "score")
+        table.writerow(["prompt", *(name(what, side) for side in sides for what in held), "winner"])
+        for prompt in PROMPTS:
+            for pair in (list(MODELS)[at:] + list(MODELS)[:at] for at in range(3)):
+                values = [x for m in pair[:2] for x in (m, answer(prompt, m), score(prompt, m))]
+                table.writerow([prompt, *values, "first"])
+
+
+@pytest.mark.parametrize(
+    ("sides", "name"),
+    [
+        ("AB", lambda what, side: f"{what.replace('answer', 'response')}_{side}"),
+        (("chosen", "rejected"), lambda what, side: side if what == "answer" else f"{side}_{what}"),
+    ],
+)
+def test_battles_and_pairs_with_scores_are_a_crowd(run, sides, name):
+    _battles(sides, name)
+    rows = chosen(run, "battles.csv")
+    assert len(rows) == 4
+    assert rows[0]["messages"][1]["content"].endswith(rows[0]["messages"][0]["content"])
+    seen = json.loads(run("inspect", "battles.csv", "--json").out)
+    assert seen["instructions"] == 40
+    assert {member["name"] for member in seen["crowd"]} == set(MODELS)
+    assert all(member["coverage"] == {"score": 1.0} for member in seen["crowd"])
+
+
+def test_a_text_in_a_cell_of_scores_is_told_with_its_column(run):
+    with Path("wide.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["Frage", *(name for m in MODELS for name in (m, f"{m} score"))])
+        for at, prompt in enumerate(PROMPTS):
+            table.writerow(
+                [
+                    prompt,
+                    *(
+                        x
+                        for m in MODELS
+                        for x in (answer(prompt, m), "k.A." if at == 3 else score(prompt, m))
+                    ),
+                ]
+            )
+    columns = ("--columns", "instruction=Frage")
+    run("inspect", "wide.csv", *columns).refuses(
+        "wide.csv: row 4: Elm 2 score is 'k.A.', not a number", "--skip-invalid"
+    )
+    assert len(chosen(run, "wide.csv", *columns, "--skip-invalid")) == 4

@@ -52,6 +52,15 @@ def lists(n: int) -> Row:
     return {"problem": f"Say {n}", "generations": [f"{n}", "?"], "correctness_math_verify": [True, n > 1]}
 
 
+def sides(one: str, other: str, form: str, n: int, *, response: str = "response_{1}", **more: str) -> Row:
+    """A row with the answers and scores of both models, beside their names."""
+    row: Row = {"prompt": f"Say {n}", **more}
+    for side, model in zip((one, other), MODELS, strict=True):
+        row |= {form.format("model", side): model, form.format("score", side): n / 2}
+        row[response.format("", side)] = f"{n}!"
+    return row
+
+
 def shared(n: int) -> Row:
     row = answers()[n]
     turns = [{"from": "human", "value": row["instruction"]}, {"from": "gpt", "value": row["response"]}]
@@ -78,6 +87,7 @@ def write(folder: Path, name: str) -> None:
         "skywork.jsonl": of_each(
             lambda n: {"prompt": f"Say {n}", "extra_info": {"model_difficulty": dict(zip(MODELS, (16, n), strict=True))}}
         ),
+        "preferences.jsonl": of_each(lambda n: sides("chosen", "rejected", "{1}_{0}", n, response="{1}")),
         "routerbench.jsonl": of_each(
             lambda n: {
                 "sample_id": str(n),
@@ -94,6 +104,7 @@ def write(folder: Path, name: str) -> None:
         "pairs.csv": of_each(
             lambda n: {"prompt": f"Say {n}", **{f"{w}_{m}": v for m in MODELS for w, v in (("response", "!"), ("score", n))}}
         ),
+        "battles.csv": of_each(lambda n: sides("a", "b", "{}_{}", n, winner="tie")),
         "matrix.csv": of_each(lambda n: {"id": f"q{n}", "instruction": f"Say {n}", **dict.fromkeys(MODELS, n / 2)}),
     }  # fmt: skip
     if name in plain:

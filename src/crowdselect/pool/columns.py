@@ -27,6 +27,8 @@ class Kind:
     """What a list is of."""
     written: bool = False
     """Kept as the text that stands in the file."""
+    slips: bool = False
+    """Most values are numbers, the others texts."""
 
 
 Columns = Mapping[str, Kind]

@@ -5,13 +5,13 @@ its business (see `content`). Everything that is read by a form is rewritten onc
 """
 
 from crowdselect.errors import LayoutError
+from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
 from crowdselect.pool.rowforms import Fitted, Form, fit_distilabel, fit_long, fit_samples, fit_ultrafeedback
 from crowdselect.pool.wideforms import (
-    BATTLE,
     fit_matrix,
     fit_pairs_of_columns,
     fit_pass_rates,
@@ -35,7 +35,8 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
     named = names.model is not None or how.model is not None or has_lists(columns)
-    if ({"chosen", "rejected"} <= set(columns) and not named) or _is_batch(columns):
+    apart = sides_of(columns) or pair_of(columns)
+    if (apart and not named and fit_battles(columns, names, how) is None) or _is_batch(columns):
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
@@ -70,20 +71,24 @@ def no_instruction(path: str, name: str) -> LayoutError:
 def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:
     """Say what is closest, and what it lacks."""
     listed = ", ".join(list(columns)[:40]) + (", ..." if len(columns) > 40 else "")
-    if {"chosen", "rejected"} <= set(columns):
+    pair = pair_of(columns)
+    unnamed = [side for side in PAIR if pair is not None and pair[side].model is None]
+    if unnamed:
         return LayoutError(
-            f"{path}: these are preference pairs (chosen, rejected), not a crowd: two answers of models that are not "
-            "named cannot be told apart; wanted answers of several models with their rewards"
+            f"{path}: these are preference pairs (chosen, rejected), and no column says which model gave {' and '.join(unnamed)}; "
+            "wanted columns chosen_model and rejected_model, and if there are scores chosen_score and rejected_score"
         )
     if _is_batch(columns):
         return LayoutError(
             f"{path}: this is the output of a batch service, which does not hold what was asked; join it by custom_id with the "
             "requests into rows of instruction, model and response (response.body.choices[0].message.content)"
         )
-    if set(columns) >= BATTLE:
+    sides = sides_of(columns)
+    if sides and (names.asked or names.id is not None) and pair is None:
+        models = ", ".join(str(side.model) for side in sides.values())
         return LayoutError(
-            f"{path}: these are battles (model_a, model_b), and who won says nothing of how good both are; wanted a number for "
-            "each answer, as in columns score_a and score_b"
+            f"{path}: these are battles ({models}), and who won says nothing of how good both are; wanted a number for "
+            f"each answer, as in columns {' and '.join(f'score_{place}' for place in sides)}"
         )
     if how.layout is not None:
         return LayoutError(
@@ -109,6 +114,8 @@ def _is_batch(columns: Columns) -> bool:
 
 def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
+    if sides_of(columns) and not names.asked and names.id is None:
+        return "battles, which lacks the instruction", "name the column with `columns='instruction=COLUMN'`"
     lists = [name for name in ANSWER_LISTS if name in columns]
     numbered = numbered_responses(columns)
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
@@ -193,6 +200,20 @@ FORMS: dict[str, Form] = {
                 "model": "qwen-1b",
                 "generations": ["<think>2?</think> Two.", "Nine."],
                 "correctness_math_verify": [True, False],
+            },
+        ),
+        Form(
+            name="battles",
+            fit=fit_battles,
+            needs="columns model_X, response_X and score_X, X being A and B, 1 and 2, ..., or chosen and rejected",
+            example={
+                "prompt": "Name a prime.",
+                "model_a": "qwen-1b",
+                "response_a": "Two.",
+                "score_a": 0.5,
+                "model_b": "qwen-7b",
+                "response_b": "Seven.",
+                "score_b": 0.9,
             },
         ),
         Form(

@@ -304,6 +304,7 @@ def plain_view(
     layout: str,
     id_made: bool,
     many: bool,
+    side_by_side: int,
     fields: Collection[str] = (),
 ) -> View:
     """Say where the parts of a rewritten pool are; see `crowdselect.pool.plain`.
@@ -314,15 +315,23 @@ def plain_view(
         layout: The form that the user's files have.
         id_made: There is no id in these.
         many: A row of theirs holds all answers of an instruction.
-        fields: What answers have of their own; where `many`, nothing else is a reward.
+        side_by_side: How many answers a row holds otherwise.
+        fields: What answers have of their own; where a row holds several, nothing else is a reward.
     """
 
     def named(name: str) -> str | None:
         return quote(name) if name in own or name in columns else None
 
-    rows = _rows(columns)
-    rewards = {name: sql for name, sql in rows.rewards.items() if not many or name in fields}
-    answers = replace(rows, rewards=rewards, not_text=named("_not_text"), may_lack_model=True, whole=many)
+    rows, several = _rows(columns), many or side_by_side > 1
+    rewards = {name: sql for name, sql in rows.rewards.items() if not several or name in fields}
+    answers = replace(
+        rows,
+        rewards=rewards,
+        not_text=named("_not_text"),
+        may_lack_model=True,
+        whole=many,
+        side_by_side=side_by_side,
+    )
     _, text, messages = _shared(columns)
     return View(
         layout,

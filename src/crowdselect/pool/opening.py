@@ -28,6 +28,7 @@ from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.views import Tall, View, Wide
+from crowdselect.pool.wideforms import is_score
 
 if TYPE_CHECKING:
     import duckdb
@@ -219,6 +220,7 @@ def _plain(
         layout=facts["form"],
         id_made=facts["id_made"],
         many=facts["many"],
+        side_by_side=facts["side_by_side"],
         fields=facts["fields"],
     )
     return Opened(
@@ -275,11 +277,10 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
         return None
     if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
         return None
-    texts = [column for column, kind in columns.items() if kind.name == "text" and column not in TEXT_PARTS]
-    if (
-        name == "matrix"
-        and source.type == "csv"
-        and any(decimal_commas(file, texts) for file in source.files)
+    texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
+    if name == "matrix" and (
+        any(map(is_score, texts))
+        or (source.type == "csv" and any(decimal_commas(file, texts) for file in source.files))
     ):
         return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)

@@ -22,6 +22,7 @@ from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
 from crowdselect.malformed import left_out_rows, malformed_rows
+from crowdselect.pool.battles import fit_battles, unread_answers
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
     Asked,
@@ -69,7 +70,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 5  # of what is written here: another one is written anew
+_VERSION = 6  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -218,6 +219,7 @@ class _Rewriting:
             "read_as": self._read_as(),
             "evaluations": self._evaluations(),
             "many": self._form is not None and self._form.many,
+            "side_by_side": 1 if self._form is None else self._form.side_by_side,
             "fields": list(map(_own_name, self._form.fields if self._form is not None else ())),
             "notes": self._notes(),
             "rows": self._rows,
@@ -275,8 +277,9 @@ class _Rewriting:
         except LayoutError:
             self._refuse_commas(names.taken)
             raise
-        if form.many:
-            self._refuse_commas(names.taken | form.taken)
+        if form.many or form.side_by_side > 1:
+            slips = {name for name, kind in columns.items() if kind.slips}
+            self._refuse_commas(names.taken | (form.taken - slips))
         if form.name == "matrix":
             numbers = {name for name, kind in columns.items() if kind.name == "number"}
             self._counters = self._counting(form.taken | (numbers - names.taken))
@@ -320,10 +323,7 @@ class _Rewriting:
     def _rewards_with_slips(self) -> frozenset[str]:
         """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
         found = set(self._numeric)
-        for name, seen in self._seen.items():
-            numbers = sum(seen.names.get(kind, 0) for kind in ("number", "spelt number", "bool"))
-            if _REWARD.search(name) and 0 < seen.names.get("text", 0) < numbers:
-                found.add(name)
+        found.update(name for name, seen in self._seen.items() if _REWARD.search(name) and seen.slips)
         return frozenset(found)
 
     def _read_as(self) -> str:
@@ -342,6 +342,13 @@ class _Rewriting:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
         notes += self._other_lists()
+        unread = unread_answers(self._columns, names)
+        if unread:
+            both = fit_battles(self._columns, names, HowRead()) is not None
+            notes.append(
+                f"not read: {', '.join(unread)}, since `columns` names {names.response or names.model}"
+                + ("; without model and response in it the answers of both models are read" if both else "")
+            )
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
         if self._numbered:
@@ -431,28 +438,28 @@ class _Rewriting:
         return {"id": self._repairs(id_), LEFT_OUT: f"malformed:{self._repairs(what)}", ROW: at}
 
     def _of_row(self, row: Row, place: str, unnamed: str, at: int) -> Iterator[Row]:
-        names = self._names
-        own = self._id_of(row)
+        parted = None if self._form is None else self._form.parted
         try:
-            asked = self._asked(row)
-            self._check_id(own)
-            answers = [] if self._form is None else list(self._form.answers(row))
-            plain = [self._answer(answer, asked) for answer in answers]
-            carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
-            for own_name, (outer, inner) in self._inner.items():
-                held = row.get(outer)
-                carried[own_name] = self._scalar(
-                    own_name, held.get(inner) if isinstance(held, dict) else None
-                )
+            parts = [row] if parted is None else parted(row)
+            yield from [made for part in parts for made in self._of_part(part, unnamed, at)]
         except (MalformedError, TurnsError) as error:
-            yield self._malformed(place, str(error), own or unnamed, at)
-            return
-        id_ = own if names.id is not None else self._made_id(row, asked, plain)
+            yield self._malformed(place, str(error), self._id_of(row) or unnamed, at)
+
+    def _of_part(self, row: Row, unnamed: str, at: int) -> Iterator[Row]:
+        own = self._id_of(row)
+        asked = self._asked(row)
+        self._check_id(own)
+        answers = [] if self._form is None else list(self._form.answers(row))
+        plain = [self._answer(answer, asked) for answer in answers]
+        carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
+        for own_name, (outer, inner) in self._inner.items():
+            held = row.get(outer)
+            carried[own_name] = self._scalar(own_name, held.get(inner) if isinstance(held, dict) else None)
+        id_ = own if self._names.id is not None else self._made_id(row, asked, plain)
         if id_ is None and (self._form is None or self._numbered):
             id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
-            yield self._malformed(place, "it has neither an id nor text to make one from", unnamed, at)
-            return
+            raise MalformedError("it has neither an id nor text to make one from")
         base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:
             if self._form is not None:

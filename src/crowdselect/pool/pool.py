@@ -161,11 +161,12 @@ class Pool:
         return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))
 
     @property
-    def has_id_per_row(self) -> bool:
-        """Whether each answer has a row of its own with an id, so that the answers to one instruction may differ in it."""
+    def answers_per_id(self) -> int:
+        """How many answers stand in a row with an id, where those of other rows may be to the same instruction; 0 = there are none."""
         answers = self._view.answers
-        tall = isinstance(answers, Tall) and not answers.nested and not answers.whole
-        return tall and not self._view.id_made
+        if self._view.id_made or not isinstance(answers, Tall) or answers.nested or answers.whole:
+            return 0
+        return answers.side_by_side
 
     @property
     def reward_columns(self) -> tuple[str, ...]:

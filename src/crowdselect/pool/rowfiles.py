@@ -205,7 +205,13 @@ class Seen:
             return Kind("bool")
         if names and names <= {"number", "bool", "spelt number", "schema text"} and names != {"schema text"}:
             return Kind("number", written="spelt number" in names)
-        return Kind("other" if names == {"other"} else "text")
+        return Kind("other" if names == {"other"} else "text", slips=self.slips)
+
+    @property
+    def slips(self) -> bool:
+        """Whether some values are texts, and more are numbers."""
+        numbers = sum(self.names.get(name, 0) for name in ("number", "spelt number", "bool"))
+        return 0 < self.names.get("text", 0) < numbers
 
 
 def _name_of(value: Any) -> str:  # noqa: ANN401, PLR0911  (whatever a file holds)

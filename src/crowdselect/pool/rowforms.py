@@ -8,7 +8,7 @@ from typing import Any
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
-from crowdselect.pool.rowfiles import Row
+from crowdselect.pool.rowfiles import DECIMAL_COMMA, Row, number_of, wants_point
 
 _TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 _MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
@@ -50,6 +50,10 @@ class Fitted:
     """Every name that `Answer.values` may have."""
     many: bool = False
     """A row holds all answers of an instruction; otherwise several rows may be of one."""
+    parted: Callable[[Row], Iterable[Row]] | None = None
+    """Makes the rows that are read of each row of the file; None = they are these."""
+    side_by_side: int = 1
+    """How many answers of a row stand beside each other, where other rows may be of the same instruction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,3 +288,28 @@ _OWN = frozenset(
 def is_number(kind: Kind) -> bool:
     """Say whether a value is a number, or true or false."""
     return kind.name in {"number", "bool"}
+
+
+def may_hold_numbers(kind: Kind) -> bool:
+    """Say whether values are numbers, but perhaps for some that are texts."""
+    return is_number(kind) or kind.slips
+
+
+def number_in(row: Row, name: str) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Take a number from a column of a row.
+
+    Raises:
+        MalformedError: Something else stands there.
+    """
+    value = row.get(name)
+    try:
+        number_of(value)
+    except ValueError:
+        text = str(value)
+        wanted = (
+            wants_point(text)
+            if DECIMAL_COMMA.fullmatch(text)
+            else "not a number; leave it empty where there is none"
+        )
+        raise MalformedError(f"{name} is {text[:60]!r}{'; ' if wanted[0] == 'w' else ', '}{wanted}") from None
+    return value

@@ -442,6 +442,11 @@ class TallAnswers:
         keys, again = ordered_keys(rows, codes, samples, width=width)
         if not again.size:
             return keys, False
+        if self._layout.side_by_side > 1:
+            rows = self._without_repeats(rows, codes, np.sort(again))
+            keys, again = ordered_keys(rows, codes, samples, width=width)
+            if not again.size:
+                return keys, False
         unnumbered = np.sort(again[missing[again]]) if not self._layout.whole else again[:0]
         if unnumbered.size:
             samples = self._with_numbers(samples, rows, codes, unnumbered)
@@ -470,6 +475,23 @@ class TallAnswers:
         self.notes.append(
             f"{len(again)} answers share instruction and model and have no sample number: they are samples, numbered by {how}"
         )
+        return out
+
+    def _without_repeats(self, rows: IntArray, codes: IntArray, again: IntArray) -> IntArray:
+        """Let an answer that stands beside several others take part once, unless its rewards differ."""
+        layout, out = self._layout, rows.copy()
+        rewards = [f"coalesce(CAST({sql} AS VARCHAR), '')" for _, sql in sorted(layout.rewards.items())]
+        text = f"md5(coalesce({layout.response or 'NULL'}, ''))"
+        both = f"{text} || md5(concat_ws({', '.join(['chr(31)', text, *rewards])}))"
+        known: dict[tuple[int, int, str], dict[int, str]] = {}
+        for answer, content in zip(again.tolist(), self._take(both, again), strict=True):
+            cell = (int(rows[answer]), int(codes[answer]))
+            known.setdefault((*cell, str(content)[:32]), {})[answer] = str(content)
+        alike = [list(found) for found in known.values() if len(set(found.values())) == 1]
+        gone = [answer for _, *others in alike for answer in others]
+        out[gone] = -1
+        if gone:
+            self.notes.append(f"counted once: {counted(len(gone), 'answer')} that other rows hold, too")
         return out
 
     def _without_twins(

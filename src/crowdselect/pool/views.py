@@ -82,6 +82,8 @@ class Tall:
     """Whether an answer is something other than text, which is then no response."""
     whole: bool = False
     """A row of the user's file held all answers of an instruction, so none stands twice unless a row does."""
+    side_by_side: int = 1
+    """How many answers a row of the user's file held, where other rows may be of the same instruction."""
     may_lack_model: bool = False
     """A row without a model is no answer; it tells of its instruction only."""
 

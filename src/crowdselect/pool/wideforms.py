@@ -15,17 +15,14 @@ from crowdselect.pool.rowforms import (
     Fitted,
     MalformedError,
     is_number,
+    may_hold_numbers,
+    number_in,
     sample_again,
-    text_of,
 )
 
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
 _RESPONSE = re.compile(r"response_(?P<after>.+)|(?P<before>.+)_response")
 _SCORES = ("score", "reward", "rating", "correct")
-
-
-BATTLE = frozenset({"model_a", "model_b"})
-"""Columns of a row that holds two models' answers and who won."""
 
 
 def _wide(  # noqa: PLR0917  (each is said at once)
@@ -70,7 +67,10 @@ def fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  
 
 def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, str]]:
     """Model → score → its column, `score_MODEL`, `MODEL_score` or `MODEL Score`."""
-    numbers = {name.casefold().replace(" ", "_"): name for name, kind in columns.items() if is_number(kind)}
+    fits = {
+        name: is_number if "correct" in name.casefold() else may_hold_numbers for name in columns
+    }  # right answers are texts, too
+    numbers = {n.casefold().replace(" ", "_"): n for n, kind in columns.items() if fits[n](kind)}
     found: dict[str, dict[str, str]] = {}
     for model in models:
         spelt = model.casefold().replace(" ", "_")
@@ -95,25 +95,32 @@ def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted
     scores = _scores_of(columns, responses)
     if not scores or not (names.asked or names.id is not None):
         return None
-    by = {place: f"model_{place}" for place in responses if f"model_{place}" in columns}
-    if not by and how.model is None and numbered_responses(columns):
+    if how.model is None and numbered_responses(columns):
         return None
 
     def answers(row: Row) -> Iterator[Answer]:
         count: dict[str, int] = {}
         for place, name in sorted(responses.items()):
-            values = {score: row.get(column) for score, column in scores.get(place, {}).items()}
+            values = {score: number_in(row, column) for score, column in scores.get(place, {}).items()}
             if row.get(name) is None and all(value is None for value in values.values()):
                 continue
-            model = text_of(row.get(by[place])) if place in by else how.model or place
-            if model is None:
-                raise MalformedError(f"{by[place]} is missing; wanted the model of {name}")
+            model = how.model or place
             count[model] = count.get(model, -1) + 1
             yield Answer(model, row.get(name), sample_again(count[model]), values)
 
-    taken = {*responses.values(), *by.values(), *(n for found in scores.values() for n in found.values())}
-    says = "columns response_MODEL and score_MODEL" if not by else "columns response_X, score_X and model_X"
+    taken = {*responses.values(), *(n for found in scores.values() for n in found.values())}
+    says = "columns response_MODEL and score_MODEL"
     return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
+
+
+def is_score(name: str) -> bool:
+    """Say whether a column holds a score of one model by its name.
+
+    Example:
+        >>> is_score("oak-7b score"), is_score("score_oak-7b"), is_score("oak-7b")
+        (True, True, False)
+    """
+    return re.search(r"(?i)(^|[ _])(score|reward|rating)($|[ _])", name) is not None
 
 
 def numbered_responses(columns: Columns) -> list[str]:
@@ -257,11 +264,12 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         or how.model is not None
         or names.response is not None
         or numbered_responses(columns)
-        or set(columns) >= BATTLE
     ):
         return None
     numeric = [
-        name for name, kind in columns.items() if kind.name in {"number", "bool"} and name not in names.taken
+        name
+        for name, kind in columns.items()
+        if (is_number(kind) or (kind.slips and is_score(name))) and name not in names.taken
     ]
     if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
         return None  # without an id a reward is no sign of a crowd, nor is a single number
@@ -274,7 +282,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     def answers(row: Row) -> Iterator[Answer]:
         for model, name in models.items():
             if row.get(name) is not None:
-                yield Answer(model, values={"score": row.get(name)})
+                yield Answer(model, values={"score": number_in(row, name)})
 
     says = "a number per model in columns" + (f", but no model: {', '.join(others)}" if others else "")
     return _wide("matrix", says, names, answers, numeric, ("score",))

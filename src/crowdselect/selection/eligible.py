@@ -106,18 +106,20 @@ def tally(reasons: ObjectArray) -> str:
 
 
 def id_doubt(pool: Pool, *, most: int, repeated: int) -> str | None:
-    """Doubt the ids of a pool where no instruction has the rewards of two models, and texts repeat; None = no doubt.
+    """Doubt the ids of a pool where no instruction has more rewards than a row, and texts repeat; None = no doubt.
 
     Args:
         pool: Answers of one model, and answers that are not rows with ids, are not doubted.
         most: The most rewards that an instruction has.
         repeated: Instructions that repeat the text of another.
     """
-    if most > 1 or not repeated or len(pool.models) < _FEWEST or not pool.has_id_per_row:
+    own = pool.answers_per_id
+    if not own or most > own or not repeated or len(pool.models) <= own:
         return None
+    models, each = ("two", "answer") if own == 1 else (f"more than {own}", "row")
     return (
-        f"no instruction has rewards of two models, but {repeated} repeat the text of another: the id seems to differ "
-        "from answer to answer; `columns='id='` makes it of the text"
+        f"no instruction has rewards of {models} models, but {repeated} repeat the text of another: the id seems to differ "
+        f"from {each} to {each}; `columns='id='` makes it of the text"
     )
 
 

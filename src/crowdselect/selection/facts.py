@@ -17,7 +17,7 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
+from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts, id_doubt
 from crowdselect.selection.fitting import AS_USUAL, Fitting
 from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
@@ -397,6 +397,9 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
             for name in by_family(weights)
         ]
+    repeated = len(rows) - len(np.unique(rows.groups))
+    doubt = id_doubt(pool, most=int(rows.n_rewards.max(initial=0)), repeated=repeated)
+    warnings += [] if doubt is None else [doubt]
     warnings += marker_lines(str(rows.reward), rows.ends)
     chosen = choice.rank > 0
     lowest = rows.lowest
