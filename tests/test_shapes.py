@@ -235,6 +235,46 @@ def test_an_answer_in_an_object_of_arena_hard(tmp_path: Path) -> None:
         assert (len(pool.ids), answered(pool)) == (2, ["x"] * 4)
 
 
+@ALL
+@pytest.mark.parametrize("id_", [True, False])
+def test_lists_of_answers_models_and_rewards_of_other_names(kind: str, id_: bool, tmp_path: Path) -> None:  # noqa: FBT001  (of pytest)
+    rows = [
+        {
+            **({"id": f"q{i}"} if id_ else {}),
+            "prompt": f"Do {i}",
+            "completions": ["x", "y"],
+            "generators": [*MODELS],
+            "rm_scores": [0.5, 1.5],
+            "best_idx": 1,
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models, answered(pool)) == ("distilabel", MODELS, ["x", "y"] * 3)
+        assert pool.scores().tolist() == [[0.5, 1.5]] * 3
+        assert "completions, their models in generators, rewards in rm_scores;" in str(pool.read_as)
+
+
+@TYPED
+@pytest.mark.parametrize("columns", [{}, {"generations": "said", "model_names": "by", "marks": "given"}])
+def test_rewards_fewer_than_the_answers(kind: str, columns: dict[str, str], tmp_path: Path) -> None:
+    """However the list of rewards got its name."""
+    names = ("said", "by", "given") if columns else ("generations", "model_names", "rm_scores")
+    rows = [
+        {"instruction": f"Do {i}", **dict(zip(names, (["x", "y"], [*MODELS], [0.5] * (2 - i)), strict=True))}
+        for i in range(2)
+    ]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(InputError, match=f"row 2: {names[2]} has 1 values for 2 answers; 1 of 2 rows"):
+        open_pool(path, columns=columns)
+    with open_pool(path, columns=columns, skip_invalid=True) as pool:
+        assert pool.malformed == 1
+        assert np.nan_to_num(pool.scores(), nan=-1).tolist() in (
+            [[0.5, 0.5], [-1, -1]],
+            [[-1, -1], [0.5, 0.5]],
+        )
+
+
 # Lists and objects that are written as texts
 
 

@@ -18,8 +18,8 @@ IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
 SAMPLES = ("sample_idx", "sample_index")
 CONVERSATIONS = ("conversations", "conversation")
 ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers", "candidates", "samples")
-MODEL_LISTS = ("generation_models", "model_names", "models", "generation_model", "model_name")
-_LISTS_OF_MODELS = ("generation_models", "model_names", "models")
+_LISTS_OF_MODELS = ("generation_models", "model_names", "models", "generators")
+MODEL_LISTS = (*_LISTS_OF_MODELS, "generation_model", "model_name")
 _LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
 ROUTED = "|model_response"
 

@@ -12,7 +12,7 @@ from crowdselect.pool.rowfiles import Row
 
 _TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 _MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
-_REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_correct(_.*)?)")
+_REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
 _FINISHES = ("finish_reasons", "finish_reason")
 
 
@@ -124,7 +124,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     def answers(row: Row) -> Iterator[Answer]:
         model = how.model if names.model is None else text_of(row.get(names.model))
         texts: list[Any] = row.get(name) or []
-        for at, values in enumerate(_beside(row, texts, lists, named=name)):
+        for at, values in enumerate(_beside(row, name, lists, how)):
             if isinstance(texts[at], dict):
                 values |= {n: texts[at].get(n) for n in inner}
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
@@ -157,25 +157,20 @@ def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
     return None
 
 
-def _beside(
-    row: Row,
-    texts: Any,  # noqa: ANN401  (a list, or what stands for it)
-    lists: Mapping[str, Kind],
-    *,
-    named: str,
-) -> list[dict[str, Any]]:
+def _beside(row: Row, answers: str, lists: Iterable[str], how: HowRead) -> list[dict[str, Any]]:
     """The values that stand beside each answer in lists of the same length."""
+    texts = row.get(answers)
     if texts is None:
         return []
     if not isinstance(texts, list):
-        raise MalformedError(f"{named} is no list")
+        raise MalformedError(f"{answers} is no list")
     out: list[dict[str, Any]] = [{} for _ in texts]
     for name in lists:
         values = row.get(name)
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != len(texts):
-            if _REWARD_LISTS.fullmatch(name):
+            if _must_fit(name, how):
                 count = len(values) if isinstance(values, list) else "no list of"
                 raise MalformedError(f"{name} has {count} values for {len(texts)} answers")
             continue
@@ -183,6 +178,11 @@ def _beside(
             if not isinstance(value, list | dict):
                 own[name] = value
     return out
+
+
+def _must_fit(name: str, how: HowRead) -> bool:
+    """Whether a list beside the answers has to be as long as theirs: one of rewards, or one that is named."""
+    return _REWARD_LISTS.fullmatch(name) is not None or name in how.named.values()
 
 
 def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
@@ -203,7 +203,7 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
         if texts and len(by) != len(texts):
             raise MalformedError(f"{models} has {len(by)} values for {len(texts)} answers")
         count: dict[str, int] = {}
-        for at, values in enumerate(_beside(row, texts, lists, named=name)):
+        for at, values in enumerate(_beside(row, name, lists, how)):
             model = text_of(by[at])
             if model is None:
                 raise MalformedError(f"a name in {models} is missing")
@@ -211,12 +211,14 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], sample_again(count[model]), values, finish_reason=finish)
 
+    rewards = [n for n in lists if _must_fit(n, how)]
+    scored = f", rewards in {', '.join(rewards)}" if rewards else ""
     taken = {name, models, *lists} - names.taken
     judge = {"model_name", "model"} & set(columns) - {models}
     note = tuple(f"{judge_name} is taken for the judge" for judge_name in sorted(judge))
     return Fitted(
         name="distilabel",
-        says=f"an instruction per row, answers in {name}, their models in {models}",
+        says=f"an instruction per row, answers in {name}, their models in {models}{scored}",
         answers=answers,
         names=names.without_answer(*note),
         taken=frozenset(taken | judge),
