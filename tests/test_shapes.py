@@ -255,7 +255,7 @@ def test_lists_of_answers_models_and_rewards_of_other_names(kind: str, id_: bool
         assert "completions, their models in generators, rewards in rm_scores;" in str(pool.read_as)
 
 
-@TYPED
+@ALL
 @pytest.mark.parametrize("columns", [{}, {"generations": "said", "model_names": "by", "marks": "given"}])
 def test_rewards_fewer_than_the_answers(kind: str, columns: dict[str, str], tmp_path: Path) -> None:
     """However the list of rewards got its name."""
@@ -360,6 +360,116 @@ def test_an_object_about_the_row_is_no_model(kind: str, tmp_path: Path) -> None:
         LayoutError, match="closest is the layout long, which lacks the answers and the models"
     ):
         open_pool(write(tmp_path, rows, kind))
+
+
+def _exported(form: str) -> list[Row]:
+    """What Label Studio exports: the row that was annotated, and counters about it."""
+    answers = {
+        "answers": [{"model": m, "text": f"{m} says", "rating": j + 0.5} for j, m in enumerate(MODELS)]
+    }
+    one = {"model": MODELS[0], "response": f"{MODELS[0]} says"}
+    return [
+        {
+            "id": 100 + i,
+            "data": {"prompt": f"Do {i}", **(answers if form == "ultrafeedback" else one)},
+            "annotations": [{"id": i, "result": [{"value": {"rating": 3}}], "lead_time": 1.5}],
+            "project": 3,
+            "total_annotations": 2 + i,
+            "updated_by": 1,
+            "is_labeled": True,
+        }
+        for i in range(3)
+    ]
+
+
+@TYPED
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("ultrafeedback", "instruction=data.prompt,completions=data.answers"),
+        ("long", "instruction=data.prompt,model=data.model,response=data.response"),
+    ],
+)
+def test_counters_beside_what_lies_in_objects_are_no_models(
+    form: str, named: str, kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = write(tmp_path, _exported(form), kind)
+    run("inspect", path).refuses(
+        f"closest is the layout {form}, with its parts inside other columns (data.prompt, data.",
+        f"; name them with --columns {named}",
+    )
+    assert run("inspect", path, "--columns", named).code == 0
+
+
+@ALL
+def test_parts_inside_objects_are_named_by_their_path(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, _exported("ultrafeedback"), kind)
+    columns = {"instruction": "data.prompt", "completions": "data.answers", "id": "data.prompt"}
+    with open_pool(path, columns=columns) as pool:
+        assert (pool.layout, pool.models, pool.reward_columns) == ("ultrafeedback", MODELS, ("rating",))
+        assert (pool.ids.tolist(), answered(pool)[:2]) == (
+            ["Do 0", "Do 1", "Do 2"],
+            ["m-1b says", "m-7b says"],
+        )
+        assert pool.scores().tolist() == [[0.5, 1.5]] * 3
+    with pytest.raises(LayoutError, match=r"no column 'data\.question' for instruction; found id, data,"):
+        open_pool(path, columns={**columns, "instruction": "data.question"})
+
+
+@TYPED
+def test_the_path_of_a_part_may_hold_dots(kind: str, tmp_path: Path) -> None:
+    rows = crowd(instruction=None, **{"v1.0": lambda i, j: {"x.y": {"ask": f"Do {i}"}, "mark": i - j}})
+    path = write(tmp_path, rows, kind)
+    with open_pool(path, columns={"instruction": "v1.0.x.y.ask", "extra": "v1.0.mark"}) as pool:
+        is_plain(pool)
+        assert pool.scores("extra")[2].tolist() == [2, 1]
+
+
+@TYPED
+def test_a_list_that_names_models_beside_numbers_is_told(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "prompt": f"Do {i}",
+            "outs": [{"model": m, "text": "x"} for m in MODELS],
+            "a": 1,
+            "b": i,
+        }
+        for i in range(3)
+    ]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(LayoutError, match=r"other columns \(outs\); .* `columns='completions=outs'`"):
+        open_pool(path)
+    with open_pool(path, columns={"completions": "outs"}) as pool:
+        assert (pool.models, answered(pool)) == (MODELS, ["x"] * 6)
+    with open_pool(path, layout="matrix") as pool:
+        assert pool.models == ("a", "b")
+
+
+@ALL
+@pytest.mark.parametrize(
+    "name", ["project", "total_votes", "num_turns", "n_tokens", "vote_count", "best_idx"]
+)
+@pytest.mark.parametrize("more", [{}, {"said": ["x", "y"]}], ids=["alone", "beside a list"])
+def test_a_number_about_a_row_is_no_model(name: str, more: Row, kind: str, tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "prompt": f"Do {i}", name: i % 2, **more} for i in range(3)]
+    with pytest.raises(LayoutError, match="lacks the answers and the models that gave them"):
+        open_pool(write(tmp_path, rows, kind))
+    with open_pool(
+        write(tmp_path, [{**row, "m-1b": 0.5, "m-7b": i / 4} for i, row in enumerate(rows)], kind)
+    ) as pool:
+        assert pool.models == MODELS
+
+
+@TYPED
+def test_one_number_beside_a_list_is_no_crowd(kind: str, tmp_path: Path) -> None:
+    """Whatever its name."""
+    rows = [{"id": f"q{i}", "prompt": f"Do {i}", "pick": i % 2, "said": ["x", "y"]} for i in range(3)]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(LayoutError, match="lacks the answers and the models that gave them"):
+        open_pool(path)
+    with open_pool(path, layout="matrix") as pool:
+        assert pool.models == ("pick",)
 
 
 @ALL

@@ -7,6 +7,7 @@ its business (see `content`). Everything that is read by a form is rewritten onc
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.inner import parts_inside
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
 from crowdselect.pool.rowforms import Fitted, Form, fit_distilabel, fit_long, fit_samples, fit_ultrafeedback
@@ -44,9 +45,17 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     for name, form in FORMS.items():
         if how.layout in {None, name}:
             found = form.fit(columns, names, how)
-            if found is not None:
+            if found is not None and (how.layout is not None or not _unread(columns, names, name)):
                 return found
     raise no_form(columns, names, how, path=path)
+
+
+def _unread(columns: Columns, names: Names, form: str) -> dict[str, str]:
+    """The parts of a row that lie inside its objects, if a form leaves one of them out that matters: what → its path."""
+    found = parts_inside(columns)
+    matters = set() if names.asked else {"instruction", "messages"}
+    matters |= {"completions"} if form == "matrix" else set()
+    return found if form in _OF_NUMBERS and matters & set(found) else {}
 
 
 def textless(form: Fitted, columns: Columns) -> str | None:
@@ -109,6 +118,11 @@ def _is_batch(columns: Columns) -> bool:
 
 def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
+    inside = _unread(columns, names, "matrix")
+    if inside:
+        closest = "ultrafeedback" if "completions" in inside else "long"
+        remedy = f"name them with `columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
+        return f"{closest}, with its parts inside other columns ({', '.join(inside.values())})", remedy
     lists = [name for name in ANSWER_LISTS if name in columns]
     numbered = numbered_responses(columns)
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
@@ -247,6 +261,8 @@ FORMS: dict[str, Form] = {
     )
 }
 """By name, in the order in which they are tried: the first that fits is taken."""
+_OF_NUMBERS = frozenset({"matrix", "pass rates", "structs", "zoo"})
+"""Forms that need no text."""
 _TEXT_COLUMNS = frozenset(
     {
         "instruction",

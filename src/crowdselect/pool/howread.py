@@ -8,6 +8,9 @@ from crowdselect.errors import OptionError
 
 ReasoningUse = Literal["keep", "drop"]
 
+LISTS = ("generations", "completions", "model_names")
+"""What `columns` may name that is a list in each row."""
+
 PARTS = (
     *(
         "id",
@@ -21,7 +24,7 @@ PARTS = (
         "response",
         "reasoning",
     ),
-    *("finish_reason", "generations", "completions", "model_names", "reference"),
+    *("finish_reason", *LISTS, "reference"),
 )
 """What `columns` may name besides rewards, which may have any name."""
 

@@ -10,8 +10,8 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
 from crowdselect.pool.rowfiles import Row
 
-_TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
-_MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
+TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
+MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
 _REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
 _FINISHES = ("finish_reasons", "finish_reason")
 
@@ -151,7 +151,7 @@ def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
         kind = columns.get(name)
         if kind is None or kind.name != "list" or kind.item is None:
             continue
-        named = bool(set(_MODEL_FIELDS) & set(kind.item.fields))
+        named = bool(set(MODEL_FIELDS) & set(kind.item.fields))
         if named == with_models and (with_models or kind.item.name in {"text", "list", "struct"}):
             return name
     return None
@@ -239,10 +239,10 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
         return None
     item = columns[name].item
     fields = {} if item is None else item.fields
-    by = next((n for n in _MODEL_FIELDS if n in fields), None)
+    by = next((n for n in MODEL_FIELDS if n in fields), None)
     if by is None:
         return None
-    text = next((n for n in _TEXT_FIELDS if n in fields), None)
+    text = next((n for n in TEXT_FIELDS if n in fields), None)
 
     def answers(row: Row) -> Iterator[Answer]:
         found = row.get(name) or []
