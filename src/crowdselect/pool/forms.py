@@ -10,7 +10,16 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import parts_inside
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
-from crowdselect.pool.rowforms import Fitted, Form, fit_distilabel, fit_long, fit_samples, fit_ultrafeedback
+from crowdselect.pool.rowforms import (
+    Fitted,
+    Form,
+    fit_batch,
+    fit_distilabel,
+    fit_long,
+    fit_samples,
+    fit_ultrafeedback,
+    is_batch,
+)
 from crowdselect.pool.wideforms import (
     BATTLE,
     fit_matrix,
@@ -36,7 +45,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
     named = names.model is not None or how.model is not None or has_lists(columns)
-    if ({"chosen", "rejected"} <= set(columns) and not named) or _is_batch(columns):
+    if ({"chosen", "rejected"} <= set(columns) and not named) or (is_batch(columns) and not names.asked):
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
@@ -84,10 +93,11 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), not a crowd: two answers of models that are not "
             "named cannot be told apart; wanted answers of several models with their rewards"
         )
-    if _is_batch(columns):
+    if is_batch(columns):
         return LayoutError(
-            f"{path}: this is the output of a batch service, which does not hold what was asked; join it by custom_id with the "
-            "requests into rows of instruction, model and response (response.body.choices[0].message.content)"
+            f"{path}: this is the output of a batch service, which does not hold what was asked; pandas joins it with the file of "
+            "requests: pd.read_json(OUTPUT, lines=True).merge(pd.read_json(REQUESTS, lines=True), on='custom_id')"
+            ".to_json('pool.jsonl', orient='records', lines=True)"
         )
     if set(columns) >= BATTLE:
         return LayoutError(
@@ -109,11 +119,6 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         f"{path}: the columns fit no layout; found {listed}; say which is which with "
         f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`; known layouts: {known}"
     )
-
-
-def _is_batch(columns: Columns) -> bool:
-    """Whether rows are answers of a batch service, each inside the record of its request."""
-    return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
 
 
 def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
@@ -162,6 +167,17 @@ FORMS: dict[str, Form] = {
                 "qwen-7b|model_response": "Seven.",
                 "qwen-1b|total_cost": 0.0001,
                 "qwen-7b|total_cost": 0.0004,
+            },
+        ),
+        Form(
+            name="batch",
+            fit=fit_batch,
+            needs="the output of a batch service, each row with its request",
+            example={
+                "custom_id": "7-qwen-1b",
+                "request": {"messages": [{"role": "user", "content": "Name a prime."}]},
+                "response": {"body": {"model": "qwen-1b", "choices": [{"message": {"content": "Two."}}]}},
+                "judge": {"score": 0.5},
             },
         ),
         Form(

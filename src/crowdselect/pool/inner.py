@@ -111,6 +111,22 @@ def parts_inside(columns: Columns) -> dict[str, str]:
     return {what: found[what] for what in _PARTS if what in found}
 
 
+def batch_parts(columns: Columns) -> dict[str, str]:
+    """Say where the requests are in the output of a batch service, as `columns` takes it; the ids of these are no instruction's."""
+    places = {
+        what: next(
+            (
+                at
+                for at in (f"request.{what}", f"request.body.{what}", f"body.{what}")
+                if path_to(columns, at)
+            ),
+            None,
+        )
+        for what in ("messages", "tools")
+    }
+    return {"id": "", **{what: place for what, place in places.items() if place is not None}}
+
+
 def _is_text(kind: Kind) -> bool:
     return kind.name == "text"
 

@@ -40,7 +40,7 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import path_to, value_at, within
+from crowdselect.pool.inner import batch_parts, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of
@@ -56,7 +56,7 @@ from crowdselect.pool.rowfiles import (
     rows_of,
     wants_point,
 )
-from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch
 from crowdselect.pool.wideforms import unlisted
 
 LEFT_OUT = "_left_out"
@@ -161,6 +161,8 @@ class _Rewriting:
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
+        if is_batch(self._columns):
+            self._how = how = replace(how, columns=batch_parts(self._columns) | how.named)
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}

@@ -261,7 +261,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     others = [name for name in numeric if not may_be_model(name)]
     numeric = [name for name in numeric if may_be_model(name)]
     models = columns_by_model(numeric)
-    kinds = {kind.name for name, kind in columns.items() if name not in names.taken}
+    kinds = {kind.name for name, kind in columns.items() if name not in names.taken | NO_MODELS}
     nested = how.layout is None and not kinds.isdisjoint({"list", "struct"})
     if not models or (len(models) < 2 and (names.id is None or nested)):
         return None  # a single number beside what is not understood is no sign of a crowd
