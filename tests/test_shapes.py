@@ -652,8 +652,11 @@ def test_one_id_of_two_rows_is_left_out(kind: str, tmp_path: Path) -> None:
 def test_one_id_of_two_instructions_is_left_out(kind: str, tmp_path: Path) -> None:
     rows = crowd(instruction=lambda i, j: f"Do {i if (i, j) != (1, 1) else 7}")
     path = write(tmp_path, rows, kind)
-    with pytest.raises(InputError, match="instruction differs within id 'q1'"):
+    told = "instruction differs within id 'q1': .*; give each .*; `columns='id='` makes the id of the text"
+    with pytest.raises(InputError, match=told):
         open_pool(path).instructions()
+    with open_pool(path, columns={"id": ""}) as pool:
+        assert len(pool.ids) == 4
     with open_pool(path, skip_invalid=True) as pool:
         assert [str(why).partition(":")[0] for why in pool.left_out()] == ["None", "malformed", "None"]
 
