@@ -661,6 +661,20 @@ def test_one_id_of_two_instructions_is_left_out(kind: str, tmp_path: Path) -> No
         assert [str(why).partition(":")[0] for why in pool.left_out()] == ["None", "malformed", "None"]
 
 
+def test_a_line_that_is_no_json_is_not_called_an_instruction_without_text(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = write(tmp_path, crowd(), "jsonl")
+    with path.open("a") as file:
+        file.write('{"id": "q9", "instru')
+    assert (
+        "instructions   4 (1 malformed, 0 without text, 0 repeat another)"
+        in run("inspect", path, "--skip-invalid").out
+    )
+    write(tmp_path, crowd(), "jsonl")
+    assert "instructions   3 (0 without text, 0 repeat another)" in run("inspect", path, "--skip-invalid").out
+
+
 # Values inside objects, and rows that are no CSV
 
 
