@@ -90,6 +90,34 @@ def test_an_id_of_each_answer_is_not_that_of_the_instruction(
         open_pool(path, columns={"model": ""})
 
 
+@ALL
+@pytest.mark.parametrize("name", ["instruction", "prompt"])
+def test_ids_of_whole_numbers_are_written_so(
+    name: str, kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    """However the file is read, and in files beside it."""
+    other = {name: lambda i, j: f"Do {i}", "instruction": None} if name != "instruction" else {}
+    path = write(tmp_path, crowd(id=lambda i, j: float(i + 9), **other), kind)
+    with open_pool(path) as pool:
+        assert (pool.ids.tolist(), list(pool.instructions())) == (["10", "11", "9"], ["Do 1", "Do 2", "Do 0"])
+    beside = write(tmp_path, [{"id": i + 9.0, "mine": float(i)} for i in range(3)], kind, "beside")
+    weights = ("--weights", "mine=1", "--metrics", beside, "--budget", 1, "--clusters", 0)
+    assert run("select", path, *weights, "--exclude", beside, "-o", tmp_path / "none").code != 0
+    listed = tmp_path / "ids.txt"
+    listed.write_text("11.0\n")
+    ran = run("select", path, *weights, "--exclude", listed, "-o", tmp_path / "out")
+    assert (ran.code, "not in the pool" in ran.err) == (0, False)
+    assert json.loads((tmp_path / "out" / "train.jsonl").read_text().splitlines()[0])["id"] == "10"
+
+
+@ALL
+def test_ids_that_are_other_numbers_or_texts_stay(kind: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(id=lambda i, j: i + 0.5), kind)) as pool:
+        assert pool.ids.tolist() == ["0.5", "1.5", "2.5"]
+    with open_pool(write(tmp_path, crowd(id=lambda i, j: ("1.0", "v1.0", "20")[i]), kind)) as pool:
+        assert pool.ids.tolist() == ["1.0", "20", "v1.0"]
+
+
 @TYPED
 def test_an_id_that_no_row_has_is_none(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"p.{kind}"

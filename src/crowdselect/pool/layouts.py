@@ -11,7 +11,7 @@ from typing import Any
 
 from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
-from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_turns
+from crowdselect.pool.columns import Columns, as_id, as_number, as_text, quote, without_turns
 from crowdselect.pool.views import RewardColumns, Tall, View, Wide
 
 STUDENT = "is_student"
@@ -258,7 +258,7 @@ def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
     name = _id_column(columns)
     text = as_text(quote("instruction"), columns["instruction"]) if "instruction" in columns else None
     messages = as_text(quote("messages"), columns["messages"]) if "messages" in columns else None
-    id_ = f"nullif({as_text(quote(name), columns[name])}, '')" if name is not None else None
+    id_ = as_id(quote(name), columns[name]) if name is not None else None
     return id_, text, messages
 
 

@@ -502,10 +502,12 @@ class _Rewriting:
             raise MalformedError(f"another row has the id {own!r} too, and asks or holds something else")
 
     def _id_of(self, row: Row) -> str | None:
-        value = row.get(self._names.id) if self._names.id else None
-        if value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
+        name = self._names.id
+        value = row.get(name) if name else None
+        if name is None or value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
             return None
-        return str(value)
+        is_number = self._columns[name].name == "number"
+        return re.sub(r"\.0+$", "", str(value)) if is_number else str(value)
 
     def _asked(self, row: Row, system: Any = None) -> Asked:  # noqa: ANN401  (whatever a file holds)
         names = self._names
