@@ -429,6 +429,32 @@ def test_counters_beside_what_lies_in_objects_are_no_models(
     assert run("inspect", path, "--columns", named).code == 0
 
 
+@TYPED
+def test_lists_inside_objects_are_told(kind: str, tmp_path: Path) -> None:
+    lists = {"responses": ["x", "y"], "models": [*MODELS], "scores": [1, 2]}
+    rows = [
+        {"id": i, "data": {**lists, "talk": [user(f"Do {i}")]}, "votes": 1, "queue": i * 2} for i in range(3)
+    ]
+    path = write(tmp_path, rows, kind)
+    named = "messages=data.talk,generations=data.responses,model_names=data.models,ratings=data.scores"
+    with pytest.raises(
+        LayoutError, match=f"closest is the layout distilabel, .*; name them with `columns='{named}'"
+    ):
+        open_pool(path)
+    with open_pool(path, columns=dict(part.split("=") for part in named.split(","))) as pool:
+        assert (pool.instructions()[0], pool.models, answered(pool)) == ("Do 0", MODELS, ["x", "y"] * 3)
+        assert pool.scores().tolist() == [[1, 2]] * 3
+
+
+@TYPED
+def test_objects_of_unknown_names_are_told(kind: str, tmp_path: Path) -> None:
+    rows = [{"id": i, "project": 3, "data": {"ask": f"Do {i}", "a": "x", "b": "y"}} for i in range(3)]
+    with pytest.raises(
+        LayoutError, match=r"response=COLUMN'` \(or what is inside one, as data\.ask\); known"
+    ):
+        open_pool(write(tmp_path, rows, kind))
+
+
 @ALL
 def test_parts_inside_objects_are_named_by_their_path(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path, _exported("ultrafeedback"), kind)

@@ -115,9 +115,11 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     needs = {name: form.needs for name, form in FORMS.items()}
     needs |= {name: layout.needs for name, layout in LAYOUTS.items()}
     known = "; ".join(f"{name} ({wanted})" for name, wanted in needs.items())
+    objects = ((name, field) for name, kind in columns.items() for field in kind.fields)
+    first = next((f" (or what is inside one, as {name}.{field})" for name, field in objects), "")
     return LayoutError(
         f"{path}: the columns fit no layout; found {listed}; say which is which with "
-        f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`; known layouts: {known}"
+        f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`{first}; known layouts: {known}"
     )
 
 
@@ -125,7 +127,8 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
     inside = _unread(columns, names, "matrix")
     if inside:
-        closest = "ultrafeedback" if "completions" in inside else "long"
+        telling = {"completions": "ultrafeedback", "model_names": "distilabel", "generations": "samples"}
+        closest = next((form for what, form in telling.items() if what in inside), "long")
         remedy = f"name them with `columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
         return f"{closest}, with its parts inside other columns ({', '.join(inside.values())})", remedy
     lists = [name for name in ANSWER_LISTS if name in columns]

@@ -7,7 +7,6 @@ from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS
 from crowdselect.pool.parts import (
     ANSWER_LISTS,
-    CONVERSATIONS,
     INSTRUCTIONS,
     LISTS_OF_REWARDS,
     MODEL_LISTS,
@@ -15,7 +14,7 @@ from crowdselect.pool.parts import (
     RESPONSES,
     is_messages,
 )
-from crowdselect.pool.rowforms import MODEL_FIELDS, TEXT_FIELDS
+from crowdselect.pool.rowforms import MODEL_FIELDS, REWARD_LISTS, TEXT_FIELDS, is_number
 
 Path = tuple[str, ...]
 
@@ -108,6 +107,8 @@ def parts_inside(columns: Columns) -> dict[str, str]:
                 look(kind.fields, path)
 
     look(columns, ())
+    if "instruction" in found:
+        found.pop("messages", None)
     return {what: found[what] for what in _PARTS if what in found}
 
 
@@ -141,7 +142,7 @@ _PARTS: dict[str, Callable[[str, Kind], bool]] = {
     "instruction": lambda name, kind: (
         name in {"instruction", *INSTRUCTIONS} and (_is_text(kind) or is_messages(kind))
     ),
-    "messages": lambda name, kind: name in {"messages", *CONVERSATIONS} and is_messages(kind),
+    "messages": lambda _, kind: is_messages(kind),
     "model": lambda name, kind: name in {"model", *MODELS} and _is_text(kind),
     "response": lambda name, kind: name in {"response", *RESPONSES} and _is_text(kind),
     "completions": lambda _, kind: _holds(kind, MODEL_FIELDS, TEXT_FIELDS) and not is_messages(kind),
@@ -149,4 +150,7 @@ _PARTS: dict[str, Callable[[str, Kind], bool]] = {
         name in ANSWER_LISTS and kind.name == "list" and not _holds(kind, MODEL_FIELDS)
     ),
     "model_names": lambda name, kind: name in MODEL_LISTS and kind.name == "list",
+    "ratings": lambda name, kind: (
+        REWARD_LISTS.fullmatch(name) is not None and kind.item is not None and is_number(kind.item)
+    ),
 }

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import PARTS, HowRead
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
 from crowdselect.pool.rowfiles import Row
 
 TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
-_REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
+REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
 _FINISHES = ("finish_reasons", "finish_reason")
 
 
@@ -209,8 +209,9 @@ def _beside(row: Row, answers: str, lists: Iterable[str], how: HowRead) -> list[
 
 
 def _must_fit(name: str, how: HowRead) -> bool:
-    """Whether a list beside the answers has to be as long as theirs: one of rewards, or one that is named."""
-    return _REWARD_LISTS.fullmatch(name) is not None or name in how.named.values()
+    """Whether a list beside the answers has to be as long as theirs: one of rewards, by its name or as one is named."""
+    rewards = {named for what, named in how.named.items() if what not in PARTS}
+    return REWARD_LISTS.fullmatch(name) is not None or name in rewards
 
 
 def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
