@@ -371,6 +371,27 @@ def test_the_output_of_a_batch_service_with_its_requests(run, place):
         assert pool.responses([(id_, "Elm 2")], [1.0]) == ["Again."]
 
 
+def test_a_batch_of_texts_is_read_and_one_of_other_answers_is_not(run):
+    rows = [
+        {
+            "custom_id": f"q{n}",
+            "request": {"prompt": prompt},
+            "response": {"body": {"model": model, "choices": [{"text": answer(prompt, model)}]}},
+        }
+        for n, (prompt, model) in enumerate((prompt, model) for prompt in PROMPTS for model in MODELS)
+    ]
+    lines("batch.jsonl", rows)
+    with open_pool("batch.jsonl") as pool:
+        assert len(pool.ids) == len(set(pool.instructions()) & set(PROMPTS)) == 40
+        assert pool.responses([(pool.ids[0], "Elm 2")]) == [answer(pool.instructions()[0], "Elm 2")]
+    for row in rows:
+        row["response"]["body"]["output"] = row["response"]["body"].pop("choices")
+    lines("batch.jsonl", rows)
+    run("inspect", "batch.jsonl").refuses(
+        "closest is the layout long, which lacks the model that gave the answers in 'response'"
+    )
+
+
 @pytest.mark.extra
 def test_the_line_that_joins_requests_helps(run, monkeypatch):
     pandas = pytest.importorskip("pandas")

@@ -93,7 +93,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), not a crowd: two answers of models that are not "
             "named cannot be told apart; wanted answers of several models with their rewards"
         )
-    if is_batch(columns):
+    if is_batch(columns) and not names.asked:
         return LayoutError(
             f"{path}: this is the output of a batch service, which does not hold what was asked; pandas joins it with the file of "
             "requests: pd.read_json(OUTPUT, lines=True).merge(pd.read_json(REQUESTS, lines=True), on='custom_id')"

@@ -114,18 +114,12 @@ def parts_inside(columns: Columns) -> dict[str, str]:
 
 def batch_parts(columns: Columns) -> dict[str, str]:
     """Say where the requests are in the output of a batch service, as `columns` takes it; the ids of these are no instruction's."""
-    places = {
-        what: next(
-            (
-                at
-                for at in (f"request.{what}", f"request.body.{what}", f"body.{what}")
-                if path_to(columns, at)
-            ),
-            None,
-        )
-        for what in ("messages", "tools")
-    }
-    return {"id": "", **{what: place for what, place in places.items() if place is not None}}
+    found = {"id": ""}
+    for what, field in (("messages", "messages"), ("instruction", "prompt"), ("tools", "tools")):
+        places = (f"{sent}.{field}" for sent in ("request", "request.body", "body"))
+        place = next((place for place in places if path_to(columns, place) is not None), None)
+        found |= {} if place is None else {what: place}
+    return found
 
 
 def _is_text(kind: Kind) -> bool:

@@ -103,7 +103,7 @@ def is_batch(columns: Columns) -> bool:
 
 def fit_batch(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     """Recognise the output of a batch service beside its requests."""
-    if not is_batch(columns) or not names.asked:
+    if not is_batch(columns) or not names.asked or "choices" not in columns["response"].fields["body"].fields:
         return None
 
     def answers(row: Row) -> Iterator[Answer]:
@@ -113,7 +113,9 @@ def fit_batch(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         choices = list(map(_object, body.get("choices") or [{}]))  # none where the request failed
         for at, choice in enumerate(choices):
             sample, finish = float(at) if len(choices) > 1 else None, choice.get("finish_reason")
-            yield Answer(text_of(model), choice.get("message"), sample, finish_reason=finish)
+            yield Answer(
+                text_of(model), choice.get("message", choice.get("text")), sample, finish_reason=finish
+            )
 
     says = "answers of a batch service in response.body"
     return Fitted(name="batch", says=says, answers=answers, names=names.without_answer())
