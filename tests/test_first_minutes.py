@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from commands import train
+from crowdselect import open_pool
 
 MODELS = {"oak-7b": 3, "oak-70b": 6, "Elm 2": 5}
 PROMPTS = [f"What is {n} plus {n * 3 % 7}?" for n in range(40)]
@@ -300,15 +301,107 @@ def test_splits_in_one_document_are_told(run, indent):
     assert "left out" not in run("inspect", "one.json").err
 
 
+def batch():
+    """What a batch service writes, and the requests that it was sent."""
+    pairs = [(prompt, model) for prompt in PROMPTS for model in MODELS]
+    output, requests = [], []
+    for n, (prompt, model) in enumerate(pairs):
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": answer(prompt, model)},
+            "finish_reason": "stop",
+        }
+        body = {
+            "id": f"c{n}",
+            "created": 17,
+            "model": model,
+            "choices": [choice],
+            "usage": {"prompt_tokens": 3},
+        }
+        output.append(
+            {
+                "id": f"b{n}",
+                "custom_id": f"q{n}",
+                "response": {"status_code": 200, "body": body},
+                "error": None,
+            }
+        )
+        asked = {
+            "model": model,
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt}],
+        }
+        requests.append(
+            {"custom_id": f"q{n}", "method": "POST", "url": "/v1/chat/completions", "body": asked}
+        )
+    scores = [{"judge": {"score": score(*pair), "verdict": "fair"}} for pair in pairs]
+    return output, requests, scores
+
+
+def lines(name, rows):
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 @pytest.mark.parametrize("options", [(), ("--model", "oak-7b")])
 def test_the_output_of_a_batch_service_lacks_what_was_asked(run, options):
-    body = {"model": "oak-7b", "choices": [{"index": 0, "message": {"role": "assistant", "content": "Yes."}}]}
+    lines("batch.jsonl", batch()[0])
+    run("inspect", "batch.jsonl", *options).refuses(
+        "the output of a batch service", "pandas joins it with the file"
+    )
+
+
+@pytest.mark.parametrize("place", ["request", "request.body", "body"])
+def test_the_output_of_a_batch_service_with_its_requests(run, place):
+    rows = []
+    for output, request, scored in zip(*batch(), strict=True):
+        asked = {"request": request["body"], "request.body": {"body": request["body"]}}.get(place)
+        rows.append(output | scored | ({"request": asked} if asked else {"body": request["body"]}))
+    rows[4]["response"] = {"status_code": 500, "body": None}
+    rows[5]["response"]["body"]["choices"] *= 2
+    rows[5]["response"]["body"]["choices"][1] = {"message": {"content": "Again."}, "finish_reason": "length"}
+    lines("batch.jsonl", rows)
+    first = chosen(run, "batch.jsonl")[0]["messages"]
+    assert first[0] == {"role": "system", "content": "Be brief."}
+    assert first[2]["content"].endswith(first[1]["content"])
+    with open_pool("batch.jsonl") as pool:
+        assert (pool.models, len(pool.ids), pool.usual_reward) == (tuple(sorted(MODELS)), 40, "judge.score")
+        at = dict(zip(pool.instructions(), pool.ids, strict=True))
+        id_ = next(own for text, own in at.items() if text.endswith(PROMPTS[1]))
+        said = pool.responses([(id_, model) for model in MODELS])
+        assert said == [answer(PROMPTS[1], "oak-7b"), None, answer(PROMPTS[1], "Elm 2")]
+        assert pool.responses([(id_, "Elm 2")], [1.0]) == ["Again."]
+
+
+def test_a_batch_of_texts_is_read_and_one_of_other_answers_is_not(run):
     rows = [
-        {"id": f"b{n}", "custom_id": f"q{n}", "response": {"status_code": 200, "body": body}}
-        for n in range(3)
+        {
+            "custom_id": f"q{n}",
+            "request": {"prompt": prompt},
+            "response": {"body": {"model": model, "choices": [{"text": answer(prompt, model)}]}},
+        }
+        for n, (prompt, model) in enumerate((prompt, model) for prompt in PROMPTS for model in MODELS)
     ]
-    Path("batch.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run("inspect", "batch.jsonl", *options).refuses("the output of a batch service", "join it by custom_id")
+    lines("batch.jsonl", rows)
+    with open_pool("batch.jsonl") as pool:
+        assert len(pool.ids) == len(set(pool.instructions()) & set(PROMPTS)) == 40
+        assert pool.responses([(pool.ids[0], "Elm 2")]) == [answer(pool.instructions()[0], "Elm 2")]
+    for row in rows:
+        row["response"]["body"]["output"] = row["response"]["body"].pop("choices")
+    lines("batch.jsonl", rows)
+    run("inspect", "batch.jsonl").refuses(
+        "closest is the layout long, which lacks the model that gave the answers in 'response'"
+    )
+
+
+@pytest.mark.extra
+def test_the_line_that_joins_requests_helps(run, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    output, requests, scores = batch()
+    lines("batch.jsonl", [row | scored for row, scored in zip(output, scores, strict=True)])
+    lines("requests.jsonl", requests)
+    line = run("inspect", "batch.jsonl").err.rpartition("requests: ")[2].strip()
+    code = line.replace("OUTPUT", "'batch.jsonl'").replace("REQUESTS", "'requests.jsonl'")
+    eval(code, {"pd": pandas})  # the line that the error prints is to work as it stands
+    assert len(chosen(run, "pool.jsonl")) == 4
 
 
 def _battles(sides, name):

@@ -77,6 +77,22 @@ def write(folder: Path, name: str) -> None:
         "alpaca.jsonl": [{**row, "input": "It is short.", "system": "Be brief."} for row in answers(response="output")],
         "sharegpt.jsonl": [shared(n) for n in range(6)],
         "openr1.jsonl": of_each(lists),
+        "exported.jsonl": of_each(
+            lambda n: {
+                "id": n,
+                "data": {"prompt": f"Say {n}", "answers": [{"model": m, "text": "!", "rating": n} for m in MODELS]},
+                "project": 3,
+            }
+        ),
+        "batch.jsonl": [
+            {
+                "custom_id": str(at),
+                "body": {"messages": [{"role": "user", "content": row["instruction"]}]},
+                "response": {"body": {"model": row["model"], "choices": [{"message": {"content": row["response"]}}]}},
+                "judge": {"score": row["score"]},
+            }
+            for at, row in enumerate(answers())
+        ],
         "ultrafeedback.jsonl": of_each(lambda n: {"instruction": f"Say {n}", "completions": told}),
         "distilabel.jsonl": of_each(
             lambda n: {"instruction": f"Say {n}", "generations": ["a", "b"], "model_names": [*MODELS], "ratings": [0, n]}

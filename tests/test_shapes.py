@@ -90,6 +90,34 @@ def test_an_id_of_each_answer_is_not_that_of_the_instruction(
         open_pool(path, columns={"model": ""})
 
 
+@ALL
+@pytest.mark.parametrize("name", ["instruction", "prompt"])
+def test_ids_of_whole_numbers_are_written_so(
+    name: str, kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    """However the file is read, and in files beside it."""
+    other = {name: lambda i, j: f"Do {i}", "instruction": None} if name != "instruction" else {}
+    path = write(tmp_path, crowd(id=lambda i, j: float(i + 9), **other), kind)
+    with open_pool(path) as pool:
+        assert (pool.ids.tolist(), list(pool.instructions())) == (["10", "11", "9"], ["Do 1", "Do 2", "Do 0"])
+    beside = write(tmp_path, [{"id": i + 9.0, "mine": float(i)} for i in range(3)], kind, "beside")
+    weights = ("--weights", "mine=1", "--metrics", beside, "--budget", 1, "--clusters", 0)
+    assert run("select", path, *weights, "--exclude", beside, "-o", tmp_path / "none").code != 0
+    listed = tmp_path / "ids.txt"
+    listed.write_text("11.0\n")
+    ran = run("select", path, *weights, "--exclude", listed, "-o", tmp_path / "out")
+    assert (ran.code, "not in the pool" in ran.err) == (0, False)
+    assert json.loads((tmp_path / "out" / "train.jsonl").read_text().splitlines()[0])["id"] == "10"
+
+
+@ALL
+def test_ids_that_are_other_numbers_or_texts_stay(kind: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(id=lambda i, j: i + 0.5), kind)) as pool:
+        assert pool.ids.tolist() == ["0.5", "1.5", "2.5"]
+    with open_pool(write(tmp_path, crowd(id=lambda i, j: ("1.0", "v1.0", "20")[i]), kind)) as pool:
+        assert pool.ids.tolist() == ["1.0", "20", "v1.0"]
+
+
 @TYPED
 def test_an_id_that_no_row_has_is_none(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"p.{kind}"
@@ -235,6 +263,46 @@ def test_an_answer_in_an_object_of_arena_hard(tmp_path: Path) -> None:
         assert (len(pool.ids), answered(pool)) == (2, ["x"] * 4)
 
 
+@ALL
+@pytest.mark.parametrize("id_", [True, False])
+def test_lists_of_answers_models_and_rewards_of_other_names(kind: str, id_: bool, tmp_path: Path) -> None:  # noqa: FBT001  (of pytest)
+    rows = [
+        {
+            **({"id": f"q{i}"} if id_ else {}),
+            "prompt": f"Do {i}",
+            "completions": ["x", "y"],
+            "generators": [*MODELS],
+            "rm_scores": [0.5, 1.5],
+            "best_idx": 1,
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models, answered(pool)) == ("distilabel", MODELS, ["x", "y"] * 3)
+        assert pool.scores().tolist() == [[0.5, 1.5]] * 3
+        assert "completions, their models in generators, rewards in rm_scores;" in str(pool.read_as)
+
+
+@ALL
+@pytest.mark.parametrize("columns", [{}, {"generations": "said", "model_names": "by", "marks": "given"}])
+def test_rewards_fewer_than_the_answers(kind: str, columns: dict[str, str], tmp_path: Path) -> None:
+    """However the list of rewards got its name."""
+    names = ("said", "by", "given") if columns else ("generations", "model_names", "rm_scores")
+    rows = [
+        {"instruction": f"Do {i}", **dict(zip(names, (["x", "y"], [*MODELS], [0.5] * (2 - i)), strict=True))}
+        for i in range(2)
+    ]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(InputError, match=f"row 2: {names[2]} has 1 values for 2 answers; 1 of 2 rows"):
+        open_pool(path, columns=columns)
+    with open_pool(path, columns=columns, skip_invalid=True) as pool:
+        assert pool.malformed == 1
+        assert np.nan_to_num(pool.scores(), nan=-1).tolist() in (
+            [[0.5, 0.5], [-1, -1]],
+            [[-1, -1], [0.5, 0.5]],
+        )
+
+
 # Lists and objects that are written as texts
 
 
@@ -320,6 +388,142 @@ def test_an_object_about_the_row_is_no_model(kind: str, tmp_path: Path) -> None:
         LayoutError, match="closest is the layout long, which lacks the answers and the models"
     ):
         open_pool(write(tmp_path, rows, kind))
+
+
+def _exported(form: str) -> list[Row]:
+    """What Label Studio exports: the row that was annotated, and counters about it."""
+    answers = {
+        "answers": [{"model": m, "text": f"{m} says", "rating": j + 0.5} for j, m in enumerate(MODELS)]
+    }
+    one = {"model": MODELS[0], "response": f"{MODELS[0]} says"}
+    return [
+        {
+            "id": 100 + i,
+            "data": {"prompt": f"Do {i}", **(answers if form == "ultrafeedback" else one)},
+            "annotations": [{"id": i, "result": [{"value": {"rating": 3}}], "lead_time": 1.5}],
+            "project": 3,
+            "total_annotations": 2 + i,
+            "updated_by": 1,
+            "is_labeled": True,
+        }
+        for i in range(3)
+    ]
+
+
+@TYPED
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("ultrafeedback", "instruction=data.prompt,completions=data.answers"),
+        ("long", "instruction=data.prompt,model=data.model,response=data.response"),
+    ],
+)
+def test_counters_beside_what_lies_in_objects_are_no_models(
+    form: str, named: str, kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = write(tmp_path, _exported(form), kind)
+    run("inspect", path).refuses(
+        f"closest is the layout {form}, with its parts inside other columns (data.prompt, data.",
+        f"; name them with --columns {named}",
+    )
+    assert run("inspect", path, "--columns", named).code == 0
+
+
+@TYPED
+def test_lists_inside_objects_are_told(kind: str, tmp_path: Path) -> None:
+    lists = {"responses": ["x", "y"], "models": [*MODELS], "scores": [1, 2]}
+    rows = [
+        {"id": i, "data": {**lists, "talk": [user(f"Do {i}")]}, "votes": 1, "queue": i * 2} for i in range(3)
+    ]
+    path = write(tmp_path, rows, kind)
+    named = "messages=data.talk,generations=data.responses,model_names=data.models,ratings=data.scores"
+    with pytest.raises(
+        LayoutError, match=f"closest is the layout distilabel, .*; name them with `columns='{named}'"
+    ):
+        open_pool(path)
+    with open_pool(path, columns=dict(part.split("=") for part in named.split(","))) as pool:
+        assert (pool.instructions()[0], pool.models, answered(pool)) == ("Do 0", MODELS, ["x", "y"] * 3)
+        assert pool.scores().tolist() == [[1, 2]] * 3
+
+
+@TYPED
+def test_objects_of_unknown_names_are_told(kind: str, tmp_path: Path) -> None:
+    rows = [{"id": i, "project": 3, "data": {"ask": f"Do {i}", "a": "x", "b": "y"}} for i in range(3)]
+    with pytest.raises(
+        LayoutError, match=r"response=COLUMN'` \(or what is inside one, as data\.ask\); known"
+    ):
+        open_pool(write(tmp_path, rows, kind))
+
+
+@ALL
+def test_parts_inside_objects_are_named_by_their_path(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, _exported("ultrafeedback"), kind)
+    columns = {"instruction": "data.prompt", "completions": "data.answers", "id": "data.prompt"}
+    with open_pool(path, columns=columns) as pool:
+        assert (pool.layout, pool.models, pool.reward_columns) == ("ultrafeedback", MODELS, ("rating",))
+        assert (pool.ids.tolist(), answered(pool)[:2]) == (
+            ["Do 0", "Do 1", "Do 2"],
+            ["m-1b says", "m-7b says"],
+        )
+        assert pool.scores().tolist() == [[0.5, 1.5]] * 3
+    with pytest.raises(LayoutError, match=r"no column 'data\.question' for instruction; found id, data,"):
+        open_pool(path, columns={**columns, "instruction": "data.question"})
+
+
+@TYPED
+def test_the_path_of_a_part_may_hold_dots(kind: str, tmp_path: Path) -> None:
+    rows = crowd(instruction=None, **{"v1.0": lambda i, j: {"x.y": {"ask": f"Do {i}"}, "mark": i - j}})
+    path = write(tmp_path, rows, kind)
+    with open_pool(path, columns={"instruction": "v1.0.x.y.ask", "extra": "v1.0.mark"}) as pool:
+        is_plain(pool)
+        assert pool.scores("extra")[2].tolist() == [2, 1]
+
+
+@TYPED
+def test_a_list_that_names_models_beside_numbers_is_told(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "prompt": f"Do {i}",
+            "outs": [{"model": m, "text": "x"} for m in MODELS],
+            "a": 1,
+            "b": i,
+        }
+        for i in range(3)
+    ]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(LayoutError, match=r"other columns \(outs\); .* `columns='completions=outs'`"):
+        open_pool(path)
+    with open_pool(path, columns={"completions": "outs"}) as pool:
+        assert (pool.models, answered(pool)) == (MODELS, ["x"] * 6)
+    with open_pool(path, layout="matrix") as pool:
+        assert pool.models == ("a", "b")
+
+
+@ALL
+@pytest.mark.parametrize(
+    "name", ["project", "total_votes", "num_turns", "n_tokens", "vote_count", "best_idx"]
+)
+@pytest.mark.parametrize("more", [{}, {"said": ["x", "y"]}], ids=["alone", "beside a list"])
+def test_a_number_about_a_row_is_no_model(name: str, more: Row, kind: str, tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "prompt": f"Do {i}", name: i % 2, **more} for i in range(3)]
+    with pytest.raises(LayoutError, match="lacks the answers and the models that gave them"):
+        open_pool(write(tmp_path, rows, kind))
+    with open_pool(
+        write(tmp_path, [{**row, "m-1b": 0.5, "m-7b": i / 4} for i, row in enumerate(rows)], kind)
+    ) as pool:
+        assert pool.models == MODELS
+
+
+@TYPED
+def test_one_number_beside_a_list_is_no_crowd(kind: str, tmp_path: Path) -> None:
+    """Whatever its name."""
+    rows = [{"id": f"q{i}", "prompt": f"Do {i}", "pick": i % 2, "said": ["x", "y"]} for i in range(3)]
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(LayoutError, match="lacks the answers and the models that gave them"):
+        open_pool(path)
+    with open_pool(path, layout="matrix") as pool:
+        assert pool.models == ("pick",)
 
 
 @ALL
@@ -502,10 +706,27 @@ def test_one_id_of_two_rows_is_left_out(kind: str, tmp_path: Path) -> None:
 def test_one_id_of_two_instructions_is_left_out(kind: str, tmp_path: Path) -> None:
     rows = crowd(instruction=lambda i, j: f"Do {i if (i, j) != (1, 1) else 7}")
     path = write(tmp_path, rows, kind)
-    with pytest.raises(InputError, match="instruction differs within id 'q1'"):
+    told = "instruction differs within id 'q1': .*; give each .*; `columns='id='` makes the id of the text"
+    with pytest.raises(InputError, match=told):
         open_pool(path).instructions()
+    with open_pool(path, columns={"id": ""}) as pool:
+        assert len(pool.ids) == 4
     with open_pool(path, skip_invalid=True) as pool:
         assert [str(why).partition(":")[0] for why in pool.left_out()] == ["None", "malformed", "None"]
+
+
+def test_a_line_that_is_no_json_is_not_called_an_instruction_without_text(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = write(tmp_path, crowd(), "jsonl")
+    with path.open("a") as file:
+        file.write('{"id": "q9", "instru')
+    assert (
+        "instructions   4 (1 malformed, 0 without text, 0 repeat another)"
+        in run("inspect", path, "--skip-invalid").out
+    )
+    write(tmp_path, crowd(), "jsonl")
+    assert "instructions   3 (0 without text, 0 repeat another)" in run("inspect", path, "--skip-invalid").out
 
 
 # Values inside objects, and rows that are no CSV

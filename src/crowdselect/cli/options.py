@@ -175,7 +175,9 @@ layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else re
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
 _columns_option = _pool(
-    "--columns", type=ColumnNames(), help="Which column is what, where names differ: instruction=task."
+    "--columns",
+    type=ColumnNames(),
+    help="Which column is what, where names differ: instruction=task, or data.task inside an object.",
 )
 _part_options = bundle(
     _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),

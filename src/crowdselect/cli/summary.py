@@ -113,13 +113,14 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     """Describe a pool."""
     if found["simulated"]:
         say("SIMULATED POOL: no real model or reward is behind these numbers.\n")
-    empty = found["empty_answers"]
+    empty, wrong = found["empty_answers"], found["malformed_instructions"]
     lines(
         {
             "pool": shown_path(found["pool"]),
             "layout": found["layout"],
             "read as": found["read_as"],
-            "instructions": f"{found['instructions']:,} ({found['without_text']:,} without text, {found['duplicates']:,} "
+            "instructions": f"{found['instructions']:,} ({f'{wrong:,} malformed, ' if wrong else ''}"
+            f"{found['without_text']:,} without text, {found['duplicates']:,} "
             f"{'repeats' if found['duplicates'] == 1 else 'repeat'} another)",
             "models": f"{found['models']:,}",
             "student": ", ".join(_student(one, found["rewards"]) for one in found["students"]) or None,

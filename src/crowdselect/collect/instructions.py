@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
-from crowdselect.pool.columns import Kind, as_text, quote
+from crowdselect.pool.columns import Kind, as_id, as_text, quote
 from crowdselect.pool.connection import connect
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
@@ -229,7 +229,7 @@ def open_instructions(
 def _stage(found: OpenedInstructions, near: Path | None) -> Instructions:
     source, name = found.source, found.id
     columns = source.columns
-    id_ = "NULL" if name is None else f"nullif({as_text(quote(name), columns[name])}, '')"
+    id_ = "NULL" if name is None else as_id(quote(name), columns[name])
     if name is not None:
         _check_ids(source, id_)
     carried, notes = _carried(source, name)

@@ -117,6 +117,14 @@ def as_text(sql: str, kind: Kind) -> str:
     return f"CAST({f'to_json({sql})' if kind.name in {'list', 'struct'} else sql} AS VARCHAR)"
 
 
+def as_id(sql: str, kind: Kind) -> str:
+    """SQL of an id as text; null where it is empty, and 27 where a column of numbers holds 27.0."""
+    text = as_text(sql, kind)
+    if kind.name == "number":
+        text = f"CASE WHEN contains({text}, '.') THEN regexp_replace({text}, '\\.0+$', '') ELSE {text} END"
+    return f"nullif({text}, '')"
+
+
 def as_number(sql: str, kind: Kind) -> str:
     """SQL of a number as DOUBLE: true is 1; an empty text and its like (`MISSING_TEXTS`) are null."""
     if not (kind.written or kind.name == "text"):

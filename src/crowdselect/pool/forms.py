@@ -8,9 +8,19 @@ from crowdselect.errors import LayoutError
 from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.inner import parts_inside
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
-from crowdselect.pool.rowforms import Fitted, Form, fit_distilabel, fit_long, fit_samples, fit_ultrafeedback
+from crowdselect.pool.rowforms import (
+    Fitted,
+    Form,
+    fit_batch,
+    fit_distilabel,
+    fit_long,
+    fit_samples,
+    fit_ultrafeedback,
+    is_batch,
+)
 from crowdselect.pool.wideforms import (
     fit_matrix,
     fit_pairs_of_columns,
@@ -36,7 +46,9 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     """
     named = names.model is not None or how.model is not None or has_lists(columns)
     apart = sides_of(columns) or pair_of(columns)
-    if (apart and not named and fit_battles(columns, names, how) is None) or _is_batch(columns):
+    if (apart and not named and fit_battles(columns, names, how) is None) or (
+        is_batch(columns) and not names.asked
+    ):
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
@@ -45,9 +57,17 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     for name, form in FORMS.items():
         if how.layout in {None, name}:
             found = form.fit(columns, names, how)
-            if found is not None:
+            if found is not None and (how.layout is not None or not _unread(columns, names, name)):
                 return found
     raise no_form(columns, names, how, path=path)
+
+
+def _unread(columns: Columns, names: Names, form: str) -> dict[str, str]:
+    """The parts of a row that lie inside its objects, if a form leaves one of them out that matters: what → its path."""
+    found = parts_inside(columns)
+    matters = set() if names.asked else {"instruction", "messages"}
+    matters |= {"completions"} if form == "matrix" else set()
+    return found if form in _OF_NUMBERS and matters & set(found) else {}
 
 
 def textless(form: Fitted, columns: Columns) -> str | None:
@@ -78,10 +98,11 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), and no column says which model gave {' and '.join(unnamed)}; "
             "wanted columns chosen_model and rejected_model, and if there are scores chosen_score and rejected_score"
         )
-    if _is_batch(columns):
+    if is_batch(columns) and not names.asked:
         return LayoutError(
-            f"{path}: this is the output of a batch service, which does not hold what was asked; join it by custom_id with the "
-            "requests into rows of instruction, model and response (response.body.choices[0].message.content)"
+            f"{path}: this is the output of a batch service, which does not hold what was asked; pandas joins it with the file of "
+            "requests: pd.read_json(OUTPUT, lines=True).merge(pd.read_json(REQUESTS, lines=True), on='custom_id')"
+            ".to_json('pool.jsonl', orient='records', lines=True)"
         )
     sides = sides_of(columns)
     if sides and (names.asked or names.id is not None) and pair is None:
@@ -101,21 +122,24 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     needs = {name: form.needs for name, form in FORMS.items()}
     needs |= {name: layout.needs for name, layout in LAYOUTS.items()}
     known = "; ".join(f"{name} ({wanted})" for name, wanted in needs.items())
+    objects = ((name, field) for name, kind in columns.items() for field in kind.fields)
+    first = next((f" (or what is inside one, as {name}.{field})" for name, field in objects), "")
     return LayoutError(
         f"{path}: the columns fit no layout; found {listed}; say which is which with "
-        f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`; known layouts: {known}"
+        f"`columns='instruction=COLUMN,model=COLUMN,response=COLUMN'`{first}; known layouts: {known}"
     )
-
-
-def _is_batch(columns: Columns) -> bool:
-    """Whether rows are answers of a batch service, each inside the record of its request."""
-    return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
 
 
 def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
     if sides_of(columns) and not names.asked and names.id is None:
         return "battles, which lacks the instruction", "name the column with `columns='instruction=COLUMN'`"
+    inside = _unread(columns, names, "matrix")
+    if inside:
+        telling = {"completions": "ultrafeedback", "model_names": "distilabel", "generations": "samples"}
+        closest = next((form for what, form in telling.items() if what in inside), "long")
+        remedy = f"name them with `columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
+        return f"{closest}, with its parts inside other columns ({', '.join(inside.values())})", remedy
     lists = [name for name in ANSWER_LISTS if name in columns]
     numbered = numbered_responses(columns)
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
@@ -155,6 +179,17 @@ FORMS: dict[str, Form] = {
                 "qwen-7b|model_response": "Seven.",
                 "qwen-1b|total_cost": 0.0001,
                 "qwen-7b|total_cost": 0.0004,
+            },
+        ),
+        Form(
+            name="batch",
+            fit=fit_batch,
+            needs="the output of a batch service, each row with its request",
+            example={
+                "custom_id": "7-qwen-1b",
+                "request": {"messages": [{"role": "user", "content": "Name a prime."}]},
+                "response": {"body": {"model": "qwen-1b", "choices": [{"message": {"content": "Two."}}]}},
+                "judge": {"score": 0.5},
             },
         ),
         Form(
@@ -268,6 +303,8 @@ FORMS: dict[str, Form] = {
     )
 }
 """By name, in the order in which they are tried: the first that fits is taken."""
+_OF_NUMBERS = frozenset({"matrix", "pass rates", "structs", "zoo"})
+"""Forms that need no text."""
 _TEXT_COLUMNS = frozenset(
     {
         "instruction",

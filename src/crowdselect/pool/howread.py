@@ -8,6 +8,9 @@ from crowdselect.errors import OptionError
 
 ReasoningUse = Literal["keep", "drop"]
 
+LISTS = ("generations", "completions", "model_names")
+"""What `columns` may name that is a list in each row."""
+
 PARTS = (
     *(
         "id",
@@ -21,7 +24,7 @@ PARTS = (
         "response",
         "reasoning",
     ),
-    *("finish_reason", "generations", "completions", "model_names", "reference"),
+    *("finish_reason", *LISTS, "reference"),
 )
 """What `columns` may name besides rewards, which may have any name."""
 
@@ -41,7 +44,8 @@ class HowRead:
     layout: str | None = None
     """One of the layouts or forms; None = recognised."""
     columns: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
-    """(what, column of the file) for columns that have other names; ("id", "") = the id is made of the text, whatever there is."""
+    """(what, column of the file) for columns that have other names, `data.prompt` for what is inside an object; ("id", "") = the id
+    is made of the text, whatever there is."""
     model: str | None = None
     """The model that gave all answers, where no column says so."""
     model_from: str | None = None

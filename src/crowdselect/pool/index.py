@@ -87,7 +87,7 @@ def _known(source: Source, view: View) -> tuple["pa.Array", IntArray]:
     if view.row_is_instruction:
         column = source.fetch(view.id).column(0)
         check(len(column), first_null(column))
-        return _sorted_rows(column, source)
+        return _sorted_rows(column, source, view)
     known, codes = codes_of(source.fetch(view.id).column(0)) if view.id_made else coded(source, view.id)
     check(len(codes), first_missing(codes))
     return known, codes
@@ -117,7 +117,9 @@ def values_per_id(source: Source, view: View, index: Index, sql: str) -> "tuple[
     return low.combine_chunks().take(order), high.combine_chunks().take(order)
 
 
-def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str) -> "pa.Array":
+def one_per_id(
+    source: Source, view: View, index: Index, sql: str, *, what: str, asked: bool = False
+) -> "pa.Array":
     """Evaluate SQL once per instruction.
 
     Args:
@@ -126,6 +128,7 @@ def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str)
         index: The instructions.
         sql: The expression.
         what: Its name, for messages.
+        asked: Whether it is what was asked, of which an id can be made.
 
     Returns:
         Shape (N,).
@@ -140,18 +143,23 @@ def one_per_id(source: Source, view: View, index: Index, sql: str, *, what: str)
         one, other = (str(value[row].as_py())[:60] for value in (low, high))
         raise InputError(
             f"{source.path}: {what} differs within id {index.id(row)!r}: {one!r} and {other!r}; "
-            "wanted one value per id; give each instruction an id of its own"
+            f"wanted one value per id; give each instruction an id of its own{_or_made(view) if asked else ''}"
         )
     return low
 
 
-def _sorted_rows(column: "pa.ChunkedArray", source: Source) -> tuple["pa.Array", IntArray]:
+def _or_made(view: View) -> str:
+    """The way out where ids clash, for the end of a message."""
+    return "" if view.id_made else "; `columns='id='` makes the id of the text"
+
+
+def _sorted_rows(column: "pa.ChunkedArray", source: Source, view: View) -> tuple["pa.Array", IntArray]:
     """Do what `codes_of` does for ids that may stand once each; a row that is equal to an earlier one takes no part (-1)."""
 
     def twice(id_: str, first: int, second: int) -> InputError:
         return InputError(
             f"{source.place(second)}: duplicate id {id_!r}, first in {source.place(first)}; "
-            "wanted one row per instruction; drop one"
+            f"wanted one row per instruction; drop one{_or_made(view)}"
         )
 
     twins = _twins(column, source)

@@ -11,7 +11,7 @@ from typing import Any
 
 from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
-from crowdselect.pool.columns import Columns, as_number, as_text, quote, without_turns
+from crowdselect.pool.columns import Columns, as_id, as_number, as_text, quote, without_turns
 from crowdselect.pool.views import RewardColumns, Tall, View, Wide
 
 STUDENT = "is_student"
@@ -42,6 +42,11 @@ FEWEST_COUNTED = 10
 """From so many rows on, a column of a matrix that counts them from 0 or 1 is their number, and no model."""
 
 _COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
+_ABOUT_ROWS = re.compile(
+    r"(total|num|n|is|has|was)_.*|.*_(idx|index|num|by|at|version)|project|version|annotator|overlap|difficulty|level",
+    re.IGNORECASE,
+)
+"""Numbers that a row of a matrix may have beside those of its models."""
 _FACTS = frozenset(
     {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
     | {"timestamp", "tstamp", "created", "toxic", "redacted"}
@@ -169,10 +174,10 @@ def may_be_model(name: str) -> bool:
     """Say whether a numeric column may be a model of a wide file, by its name: no reward, nor what tells of the row.
 
     Example:
-        >>> may_be_model("llama-8b"), may_be_model("reward")
-        (True, False)
+        >>> may_be_model("llama-8b"), may_be_model("reward"), may_be_model("best_idx"), may_be_model("total_votes")
+        (True, False, False, False)
     """
-    return not (no_model(name) or name in {"difficulty", "level"} or FIRST_REWARDS.fullmatch(name))
+    return not (no_model(name) or _ABOUT_ROWS.fullmatch(name) or FIRST_REWARDS.fullmatch(name))
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -253,7 +258,7 @@ def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:
     name = _id_column(columns)
     text = as_text(quote("instruction"), columns["instruction"]) if "instruction" in columns else None
     messages = as_text(quote("messages"), columns["messages"]) if "messages" in columns else None
-    id_ = f"nullif({as_text(quote(name), columns[name])}, '')" if name is not None else None
+    id_ = as_id(quote(name), columns[name]) if name is not None else None
     return id_, text, messages
 
 

@@ -21,9 +21,10 @@ from crowdselect.pool.content import TIDY_ROLES
 from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.inner import within
 from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
 from crowdselect.pool.looking import look_into
-from crowdselect.pool.parts import is_list_name, names_of, within
+from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source

@@ -18,9 +18,9 @@ IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
 SAMPLES = ("sample_idx", "sample_index")
 CONVERSATIONS = ("conversations", "conversation")
 ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers", "candidates", "samples")
-MODEL_LISTS = ("generation_models", "model_names", "models", "generation_model", "model_name")
-_LISTS_OF_MODELS = ("generation_models", "model_names", "models")
-_LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
+_LISTS_OF_MODELS = ("generation_models", "model_names", "models", "generators")
+MODEL_LISTS = (*_LISTS_OF_MODELS, "generation_model", "model_name")
+LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
 ROUTED = "|model_response"
 
 
@@ -188,7 +188,7 @@ def is_list_name(name: str) -> bool:
     """
     return (
         name in {*ANSWER_LISTS, *_LISTS_OF_MODELS, "finish_reasons"}
-        or _LISTS_OF_REWARDS.fullmatch(name) is not None
+        or LISTS_OF_REWARDS.fullmatch(name) is not None
     )
 
 
@@ -201,30 +201,6 @@ def may_be_nested(name: str) -> bool:
     """
     named = is_list_name(name) or name in {"messages", *CONVERSATIONS, "history", "extra_info"}
     return named or _SPELT_RATES.fullmatch(name) is not None
-
-
-def within(columns: Columns) -> dict[str, tuple[str, str]]:
-    """Find values inside objects that count as columns: the rewards of `scores` and its like, and verl's right answer.
-
-    Returns:
-        What each is called → (column, field).
-
-    Example:
-        >>> within({"reward_model": Kind("struct", fields={"ground_truth": Kind("text"), "style": Kind("text")})})
-        {'ground_truth': ('reward_model', 'ground_truth')}
-    """
-    found = {
-        f"{name}.{field}": (name, field)
-        for name, kind in columns.items()
-        if kind.name == "struct" and _LISTS_OF_REWARDS.fullmatch(name)
-        for field, inner in kind.fields.items()
-        if inner.name in {"number", "bool"} and field != "*"
-    }
-    verl = columns.get("reward_model")
-    right = verl.fields.get("ground_truth") if verl is not None else None
-    if right is not None and right.name in {"text", "number"} and "ground_truth" not in columns:
-        found["ground_truth"] = ("reward_model", "ground_truth")
-    return found
 
 
 def is_scalar(kind: Kind) -> bool:
@@ -251,14 +227,15 @@ def _are_pairs(kind: Kind) -> bool:
     return kind.name == "list" and kind.item is not None and kind.item.name in {"list", "text"}
 
 
-def _is_messages(kind: Kind) -> bool:
+def is_messages(kind: Kind) -> bool:
+    """Say whether a column holds lists of messages."""
     return kind.name == "list" and kind.item is not None and bool({"role", "from"} & set(kind.item.fields))
 
 
 def has_lists(columns: Columns) -> bool:
     """Say whether some column holds lists of answers, by its name."""
     return any(
-        name in columns and columns[name].name == "list" and not _is_messages(columns[name])
+        name in columns and columns[name].name == "list" and not is_messages(columns[name])
         for name in ANSWER_LISTS
         if name not in {"answers", "samples"}
     )

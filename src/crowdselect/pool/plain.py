@@ -40,10 +40,11 @@ from crowdselect.pool.content import (
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import LISTS, PARTS, HowRead
+from crowdselect.pool.inner import batch_parts, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, rows_in
-from crowdselect.pool.parts import Names, may_be_nested, names_of, within
+from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
     Broken,
     Row,
@@ -56,7 +57,7 @@ from crowdselect.pool.rowfiles import (
     rows_of,
     wants_point,
 )
-from crowdselect.pool.rowforms import Answer, Fitted, MalformedError
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch
 from crowdselect.pool.wideforms import unlisted
 
 LEFT_OUT = "_left_out"
@@ -161,13 +162,19 @@ class _Rewriting:
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
+        if is_batch(self._columns):
+            self._how = how = replace(how, columns=batch_parts(self._columns) | how.named)
+        inside = {name: path_to(self._columns, name) for name in how.named.values()}
+        self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
+        self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
         self._told = found.models if "model" not in self._columns else ()
         if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
         self._form, self._names = self._understood(answers=answers)
         self._carried = self._carriable()
         taken = self._form.taken if self._form else frozenset[str]()
-        self._inner = {name: path for name, path in within(self._columns).items() if path[0] not in taken}
+        inner = within(self._columns).items()
+        self._inner = {n: path for n, path in inner if path[0] not in taken and n not in self._paths}
         self._repairs = Repairs()
         self._seen: dict[str, Seen] = {}
         self._used: set[str] = set()
@@ -230,7 +237,7 @@ class _Rewriting:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind, nested=may_be_nested))
+            return dict(columns_of(self._found.files, self._found.kind, nested=self._may_be_nested))
         seen = Seen()
         for _, row in (each for log in self._found.logs for each in self._logged(log)):
             if not isinstance(row, Broken):
@@ -240,17 +247,27 @@ class _Rewriting:
             found[name] = Kind("text")
         return found
 
+    def _may_be_nested(self, name: str) -> bool:
+        """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
+        lists = {named for what, named in self._how.named.items() if what in LISTS or what not in PARTS}
+        inside = any(named.startswith(f"{name}.") for named in self._how.named.values())
+        return may_be_nested(name) or inside or name in lists
+
     def _logged(self, log: Log) -> Iterator[tuple[int, Row | Broken]]:
         """The rows of a log of lm-evaluation-harness."""
         return rows_in(log, chosen=self._how.filter, path=self._found.path)
 
     def _read(self, number: int, wanted: list[str]) -> Iterator[tuple[int, Row | Broken]]:
         """The rows of a file, with their numbers."""
-        file = self._found.files[number]
+        file, outer = self._found.files[number], [path[0] for path in self._paths.values()]
         if self._found.kind == "lm-eval":
-            yield from self._logged(self._found.logs[number])
+            rows = self._logged(self._found.logs[number])
         else:
-            yield from rows_of(file, self._found.kind, wanted, nested=may_be_nested)
+            rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
+        for at, row in rows:
+            if not isinstance(row, Broken):
+                row |= {name: value_at(row, path) for name, path in self._paths.items()}
+            yield at, row
 
     @property
     def _numbered(self) -> bool:
@@ -394,8 +411,8 @@ class _Rewriting:
     def _same_within_id(self, id_: str, model: str, column: str) -> bool:
         """Whether a column has one value for all models of an id, and some id has several models."""
         known: dict[str, tuple[str, set[str]]] = {}
-        for file in self._found.files:
-            for _, row in rows_of(file, self._found.kind, [id_, model, column]):
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, [id_, model, column]):
                 if isinstance(row, Broken):
                     continue
                 value, models = known.setdefault(str(row.get(id_)), (str(row.get(column)), set()))
@@ -412,7 +429,7 @@ class _Rewriting:
         if self._found.kind not in {"parquet", "arrow"}:
             return list(self._columns)
         taken = self._form.taken if self._form else frozenset()
-        inner = {name for name, _ in self._inner.values()}
+        inner = {path[0] for path in self._inner.values()}
         needed = self._names.taken | taken | set(self._carried) | inner | {"turns"}
         return [name for name in self._columns if name in needed]
 
@@ -452,9 +469,7 @@ class _Rewriting:
         answers = [] if self._form is None else list(self._form.answers(row))
         plain = [self._answer(answer, asked) for answer in answers]
         carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
-        for own_name, (outer, inner) in self._inner.items():
-            held = row.get(outer)
-            carried[own_name] = self._scalar(own_name, held.get(inner) if isinstance(held, dict) else None)
+        carried |= {own: self._scalar(own, value_at(row, path)) for own, path in self._inner.items()}
         id_ = own if self._names.id is not None else self._made_id(row, asked, plain)
         if id_ is None and (self._form is None or self._numbered):
             id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
@@ -496,10 +511,12 @@ class _Rewriting:
             raise MalformedError(f"another row has the id {own!r} too, and asks or holds something else")
 
     def _id_of(self, row: Row) -> str | None:
-        value = row.get(self._names.id) if self._names.id else None
-        if value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
+        name = self._names.id
+        value = row.get(name) if name else None
+        if name is None or value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
             return None
-        return str(value)
+        is_number = self._columns[name].name == "number"
+        return re.sub(r"\.0+$", "", str(value)) if is_number else str(value)
 
     def _asked(self, row: Row, system: Any = None) -> Asked:  # noqa: ANN401  (whatever a file holds)
         names = self._names

@@ -152,7 +152,8 @@ class Pool:
         if self._view.id_made:
             whole = self._view.row_is_instruction or (isinstance(answers, Tall) and answers.whole)
             what = "the instruction and its answers" if whole else "the instruction"
-            lacks = "" if ("id", "") in self.read.columns else "no id column (id, uuid or prompt_id): "
+            unnamed = ("id", "") in self.read.columns or self.layout == "batch"
+            lacks = "" if unnamed else "no id column (id, uuid or prompt_id): "
             facts.append(f"{lacks}an id is the hash (md5) of {what}")
         found = self.__dict__.get("_answers")
         more = list(found.notes) if isinstance(found, TallAnswers) else []

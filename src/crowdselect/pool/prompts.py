@@ -131,6 +131,7 @@ class PoolPrompts:
                 self._index,
                 f"CASE WHEN NOT {blank(own)} THEN {own} END",
                 what="instruction",
+                asked=True,
             )
         )
         if self._messages is None:
@@ -219,6 +220,7 @@ class PoolPrompts:
                 self._index,
                 without_turns(sql, "assistant", "system"),
                 what="messages (but the assistant's)",
+                asked=True,
             )
         return pc.if_else(other.is_valid(), asked, whole), differs
 

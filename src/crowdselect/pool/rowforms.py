@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
-from crowdselect.pool.howread import HowRead
+from crowdselect.pool.howread import PARTS, HowRead
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
 from crowdselect.pool.rowfiles import DECIMAL_COMMA, Row, number_of, wants_point
 
-_TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
-_MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
-_REWARD_LISTS = re.compile(r"(rewards?|scores?|ratings?|correct(ness)?(_.*)?|is_correct(_.*)?)")
+TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
+MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
+REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
 _FINISHES = ("finish_reasons", "finish_reason")
 
 
@@ -100,6 +100,36 @@ def fit_long(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     return Fitted(name="long", says="one answer per row", answers=answers, names=names)
 
 
+def is_batch(columns: Columns) -> bool:
+    """Say whether rows are answers of a batch service, each inside the record of its request."""
+    return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
+
+
+def fit_batch(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
+    """Recognise the output of a batch service beside its requests."""
+    if not is_batch(columns) or not names.asked or "choices" not in columns["response"].fields["body"].fields:
+        return None
+
+    def answers(row: Row) -> Iterator[Answer]:
+        body, sent = _object(_object(row.get("response")).get("body")), _object(row.get("request"))
+        asked = (body, sent, _object(sent.get("body")), _object(row.get("body")))
+        model = next((found["model"] for found in asked if found.get("model")), how.model)
+        choices = list(map(_object, body.get("choices") or [{}]))  # none where the request failed
+        for at, choice in enumerate(choices):
+            sample, finish = float(at) if len(choices) > 1 else None, choice.get("finish_reason")
+            yield Answer(
+                text_of(model), choice.get("message", choice.get("text")), sample, finish_reason=finish
+            )
+
+    says = "answers of a batch service in response.body"
+    return Fitted(name="batch", says=says, answers=answers, names=names.without_answer())
+
+
+def _object(value: Any) -> Mapping[str, Any]:  # noqa: ANN401  (whatever a file holds)
+    """An object; an empty one where there is none."""
+    return value if isinstance(value, dict) else {}
+
+
 def _sample(row: Row, names: Names) -> float | None:
     value = row.get(names.sample) if names.sample else None
     try:
@@ -128,7 +158,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     def answers(row: Row) -> Iterator[Answer]:
         model = how.model if names.model is None else text_of(row.get(names.model))
         texts: list[Any] = row.get(name) or []
-        for at, values in enumerate(_beside(row, texts, lists, named=name)):
+        for at, values in enumerate(_beside(row, name, lists, how)):
             if isinstance(texts[at], dict):
                 values |= {n: texts[at].get(n) for n in inner}
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
@@ -155,31 +185,26 @@ def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
         kind = columns.get(name)
         if kind is None or kind.name != "list" or kind.item is None:
             continue
-        named = bool(set(_MODEL_FIELDS) & set(kind.item.fields))
+        named = bool(set(MODEL_FIELDS) & set(kind.item.fields))
         if named == with_models and (with_models or kind.item.name in {"text", "list", "struct"}):
             return name
     return None
 
 
-def _beside(
-    row: Row,
-    texts: Any,  # noqa: ANN401  (a list, or what stands for it)
-    lists: Mapping[str, Kind],
-    *,
-    named: str,
-) -> list[dict[str, Any]]:
+def _beside(row: Row, answers: str, lists: Iterable[str], how: HowRead) -> list[dict[str, Any]]:
     """The values that stand beside each answer in lists of the same length."""
+    texts = row.get(answers)
     if texts is None:
         return []
     if not isinstance(texts, list):
-        raise MalformedError(f"{named} is no list")
+        raise MalformedError(f"{answers} is no list")
     out: list[dict[str, Any]] = [{} for _ in texts]
     for name in lists:
         values = row.get(name)
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != len(texts):
-            if _REWARD_LISTS.fullmatch(name):
+            if _must_fit(name, how):
                 count = len(values) if isinstance(values, list) else "no list of"
                 raise MalformedError(f"{name} has {count} values for {len(texts)} answers")
             continue
@@ -187,6 +212,12 @@ def _beside(
             if not isinstance(value, list | dict):
                 own[name] = value
     return out
+
+
+def _must_fit(name: str, how: HowRead) -> bool:
+    """Whether a list beside the answers has to be as long as theirs: one of rewards, by its name or as one is named."""
+    rewards = {named for what, named in how.named.items() if what not in PARTS}
+    return REWARD_LISTS.fullmatch(name) is not None or name in rewards
 
 
 def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
@@ -207,7 +238,7 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
         if texts and len(by) != len(texts):
             raise MalformedError(f"{models} has {len(by)} values for {len(texts)} answers")
         count: dict[str, int] = {}
-        for at, values in enumerate(_beside(row, texts, lists, named=name)):
+        for at, values in enumerate(_beside(row, name, lists, how)):
             model = text_of(by[at])
             if model is None:
                 raise MalformedError(f"a name in {models} is missing")
@@ -215,12 +246,14 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], sample_again(count[model]), values, finish_reason=finish)
 
+    rewards = [n for n in lists if _must_fit(n, how)]
+    scored = f", rewards in {', '.join(rewards)}" if rewards else ""
     taken = {name, models, *lists} - names.taken
     judge = {"model_name", "model"} & set(columns) - {models}
     note = tuple(f"{judge_name} is taken for the judge" for judge_name in sorted(judge))
     return Fitted(
         name="distilabel",
-        says=f"an instruction per row, answers in {name}, their models in {models}",
+        says=f"an instruction per row, answers in {name}, their models in {models}{scored}",
         answers=answers,
         names=names.without_answer(*note),
         taken=frozenset(taken | judge),
@@ -241,10 +274,10 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
         return None
     item = columns[name].item
     fields = {} if item is None else item.fields
-    by = next((n for n in _MODEL_FIELDS if n in fields), None)
+    by = next((n for n in MODEL_FIELDS if n in fields), None)
     if by is None:
         return None
-    text = next((n for n in _TEXT_FIELDS if n in fields), None)
+    text = next((n for n in TEXT_FIELDS if n in fields), None)
 
     def answers(row: Row) -> Iterator[Answer]:
         found = row.get(name) or []

@@ -1,5 +1,6 @@
 """Files beside a pool: lists of ids, and numbers per instruction that somebody else computed."""
 
+import re
 from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import closing
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.pool.codes import first_null, to_numpy
-from crowdselect.pool.columns import as_number, as_text, quote
+from crowdselect.pool.columns import as_id, as_number, quote
 from crowdselect.pool.connection import connect
 from crowdselect.pool.files import is_table
 from crowdselect.pool.layouts import ID_COLUMNS
@@ -43,7 +44,7 @@ def read_ids(path: str) -> set[str]:
 
 
 def found_in(listed: AbstractSet[str], ids: Collection[str]) -> tuple[BoolArray, int]:
-    """Say which ids are on a list: as they are written there, or without white space where nothing is written so.
+    """Say which ids are on a list: as they are written there, or 27 for 27.0 and without white space where nothing is written so.
 
     Args:
         listed: From `read_ids`.
@@ -53,18 +54,23 @@ def found_in(listed: AbstractSet[str], ids: Collection[str]) -> tuple[BoolArray,
         Which ids are meant, shape (N,); and how many of the list mean none.
 
     Example:
-        >>> found_in({"a ", " c", "d"}, ["a", "a ", "b", "c"])
-        (array([False,  True, False,  True]), 1)
+        >>> found_in({"a ", " c", "d", "27.0"}, ["a", "a ", "b", "c", "27"])
+        (array([False,  True, False,  True,  True]), 1)
     """
     there = np.fromiter((i in listed for i in ids), dtype=bool, count=len(ids))
     exact = {i for i, here in zip(ids, there, strict=True) if here}
     left = [entry for entry in listed if entry not in exact]
-    wanted = {entry.strip() for entry in left if entry.strip() != entry}
+    wanted = {_bare(entry) for entry in left if _bare(entry) != entry}
     if not wanted:
         return there, len(left)
     stripped = np.fromiter((i in wanted for i in ids), dtype=bool, count=len(ids))
     known = {i for i, here in zip(ids, stripped, strict=True) if here}
-    return there | stripped, sum(entry.strip() not in known for entry in left)
+    return there | stripped, sum(_bare(entry) not in known for entry in left)
+
+
+def _bare(id_: str) -> str:
+    """An id without white space, and without the point of a whole number: 27 for 27.0."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", id_.strip())
 
 
 def read_lines(path: str, *, wanted: str) -> list[str]:
@@ -94,10 +100,10 @@ def _from_table(path: str) -> set[str]:
         source = Source(connection, path)
         if "id" not in source.columns:
             raise InputError(f"{path}: no column id; its columns are: {', '.join(source.columns)}")
-        values = source.fetch('CAST("id" AS VARCHAR)').column(0).to_pylist()
+        values = source.fetch(as_id(quote("id"), source.columns["id"])).column(0).to_pylist()
     finally:
         connection.close()
-    return {value for value in values if value}
+    return {value for value in values if value is not None}
 
 
 def number_columns(path: str) -> list[str]:
@@ -141,9 +147,7 @@ def read_numbers(
         if clash:
             raise InputError(f"{path}: the column {clash[0]!r} has the name of one of our own; rename it")
         numbers = [as_number(quote(name), source.columns[name]) for name in names]
-        keys, *columns = source.fetch(
-            f"nullif({as_text(quote(id_), source.columns[id_])}, '')", *numbers
-        ).columns
+        keys, *columns = source.fetch(as_id(quote(id_), source.columns[id_]), *numbers).columns
         missing = first_null(keys)
         if missing is not None:
             raise InputError(f"{source.place(missing)}: the id is missing; wanted one in every row")
@@ -153,6 +157,8 @@ def read_numbers(
 def _aligned(
     path: str, keys: NDArray[np.object_], columns: dict[str, FloatArray], ids: NDArray[np.object_]
 ) -> tuple[dict[str, FloatArray], str | None]:
+    known = set(ids.tolist())
+    keys = np.array([key if key in known else _bare(key) for key in keys], dtype=object)
     rows = {key: row for row, key in enumerate(keys)}
     if len(rows) < len(keys):
         seen: set[str] = set()

@@ -2,11 +2,12 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.inner import value_at
 from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS, columns_by_model, may_be_model, zoo_models
 from crowdselect.pool.parts import ROUTED, Names, is_said
 from crowdselect.pool.rowfiles import Row
@@ -215,7 +216,7 @@ def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
             model: {"pass_rate": row.get(name)} for model, name in columns_of.items()
         }
         for path in paths:
-            for model, value in _inside(row, path).items():
+            for model, value in (value_at(row, path) or {}).items():
                 found.setdefault(str(model), {})[path[-1]] = value
         for model in sorted(found):
             if any(value is not None for value in found[model].values()):
@@ -225,14 +226,6 @@ def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
     listed = [".".join(path) for path in paths] + sorted(columns_of.values())
     fields = [*(["pass_rate"] if columns_of else []), *(path[-1] for path in paths)]
     return _wide("pass rates", f"a number per model in {', '.join(listed)}", names, answers, taken, fields)
-
-
-def _inside(row: Row, path: Sequence[str]) -> Mapping[str, Any]:
-    """The object at a path of a row; empty where there is none."""
-    inner: Any = row
-    for step in path:
-        inner = inner.get(step) if isinstance(inner, dict) else None
-    return inner if isinstance(inner, dict) else {}
 
 
 def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tuple[str, ...]]:
@@ -276,8 +269,10 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     others = [name for name in numeric if not may_be_model(name)]
     numeric = [name for name in numeric if may_be_model(name)]
     models = columns_by_model(numeric)
-    if not models or (names.id is None and len(models) < 2):
-        return None
+    kinds = {kind.name for name, kind in columns.items() if name not in names.taken | NO_MODELS}
+    nested = how.layout is None and not kinds.isdisjoint({"list", "struct"})
+    if not models or (len(models) < 2 and (names.id is None or nested)):
+        return None  # a single number beside what is not understood is no sign of a crowd
 
     def answers(row: Row) -> Iterator[Answer]:
         for model, name in models.items():

@@ -38,6 +38,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         its filled share, range and gaps, and what is good: `above`, the cut, and its `share`), `crowd` (one entry per model with family, size, mean reward and
         coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
+        `malformed` (rows), `malformed_instructions` (which `instructions` counts and `without_text` does not),
         `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
 
@@ -59,6 +60,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         if found["lowest"] == found["highest"]
     ]
     with_text = np.array([text is not None for text in texts], dtype=bool)
+    malformed = np.array([str(why).startswith("malformed") for why in pool.left_out()], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
     most = max((int((~np.isnan(matrix)).sum(axis=1).max()) for matrix in matrices.values()), default=0)
@@ -84,7 +86,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "simulated": "simulated" in pool.columns,
         "columns": list(pool.columns),
         "instructions": len(pool.ids),
-        "without_text": int((~with_text).sum()),
+        "malformed_instructions": int(malformed.sum()),
+        "without_text": int((~with_text & ~malformed).sum()),
         "duplicates": int(repeated),
         "numbers": _numbers(pool, matrices),
         "models": len(pool.models) - len(students),

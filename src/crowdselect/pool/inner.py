@@ -1,0 +1,150 @@
+"""Values inside the objects of a row: by a path such as `data.prompt`, as columns of their own, and those that nobody named."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS
+from crowdselect.pool.parts import (
+    ANSWER_LISTS,
+    INSTRUCTIONS,
+    LISTS_OF_REWARDS,
+    MODEL_LISTS,
+    MODELS,
+    RESPONSES,
+    is_messages,
+)
+from crowdselect.pool.rowforms import MODEL_FIELDS, REWARD_LISTS, TEXT_FIELDS, is_number
+
+Path = tuple[str, ...]
+
+_DEEPEST = 3
+"""Objects within objects that are looked into for what a row asks and holds."""
+
+
+def within(columns: Columns) -> dict[str, Path]:
+    """Find values inside objects that count as columns: rewards, as in `scores` or a `judge`, and verl's right answer.
+
+    Returns:
+        What each is called → its path.
+
+    Example:
+        >>> within({"reward_model": Kind("struct", fields={"ground_truth": Kind("text"), "style": Kind("text")})})
+        {'ground_truth': ('reward_model', 'ground_truth')}
+    """
+    found: dict[str, Path] = {
+        f"{name}.{field}": (name, field)
+        for name, kind in columns.items()
+        if kind.name == "struct"
+        for field, inner in kind.fields.items()
+        if inner.name in {"number", "bool"} and _is_reward(name, field)
+    }
+    verl = columns.get("reward_model")
+    right = verl.fields.get("ground_truth") if verl is not None else None
+    if right is not None and right.name in {"text", "number"} and "ground_truth" not in columns:
+        found["ground_truth"] = ("reward_model", "ground_truth")
+    return found
+
+
+def _is_reward(name: str, field: str) -> bool:
+    """Whether a number inside an object is a reward, by the name of either."""
+    if LISTS_OF_REWARDS.fullmatch(name):
+        return field != "*"
+    return name not in NO_MODELS and FIRST_REWARDS.fullmatch(field) is not None
+
+
+def path_to(columns: Columns, name: str) -> tuple[Path, Kind] | None:
+    """Find a value inside objects by the names on the way to it, joined by dots, which names may hold too.
+
+    Returns:
+        Its path and what it is; None where there is none.
+
+    Example:
+        >>> path_to({"data": Kind("struct", fields={"prompt": Kind("text")})}, "data.prompt")[0]
+        ('data', 'prompt')
+    """
+    if name in columns:
+        return (name,), columns[name]
+    for outer, kind in columns.items():
+        inner = path_to(kind.fields, name.removeprefix(f"{outer}.")) if name.startswith(f"{outer}.") else None
+        if inner is not None:
+            return (outer, *inner[0]), inner[1]
+    return None
+
+
+def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """The value at a path of a row; None where there is none.
+
+    Example:
+        >>> value_at({"data": {"prompt": "Name a prime."}}, ("data", "prompt"))
+        'Name a prime.'
+    """
+    inner: Any = row
+    for step in path:
+        inner = inner.get(step) if isinstance(inner, dict) else None
+    return inner
+
+
+def parts_inside(columns: Columns) -> dict[str, str]:
+    """Find what looks like parts of a row inside its objects, by their names.
+
+    Returns:
+        What → its path, as `columns` takes it.
+
+    Example:
+        >>> parts_inside({"data": Kind("struct", fields={"prompt": Kind("text"), "model": Kind("text")})})
+        {'instruction': 'data.prompt', 'model': 'data.model'}
+    """
+    found: dict[str, str] = {}
+
+    def look(fields: Mapping[str, Kind], before: Path) -> None:
+        for name, kind in fields.items():
+            path = (*before, name)
+            for what, fits in _PARTS.items():
+                if fits(name, kind) and (before or what == "completions"):
+                    found.setdefault(what, ".".join(path))
+            if len(path) < _DEEPEST:
+                look(kind.fields, path)
+
+    look(columns, ())
+    if "instruction" in found:
+        found.pop("messages", None)
+    return {what: found[what] for what in _PARTS if what in found}
+
+
+def batch_parts(columns: Columns) -> dict[str, str]:
+    """Say where the requests are in the output of a batch service, as `columns` takes it; the ids of these are no instruction's."""
+    found = {"id": ""}
+    for what, field in (("messages", "messages"), ("instruction", "prompt"), ("tools", "tools")):
+        places = (f"{sent}.{field}" for sent in ("request", "request.body", "body"))
+        place = next((place for place in places if path_to(columns, place) is not None), None)
+        found |= {} if place is None else {what: place}
+    return found
+
+
+def _is_text(kind: Kind) -> bool:
+    return kind.name == "text"
+
+
+def _holds(kind: Kind, *fields: Sequence[str]) -> bool:
+    """Whether it is a list of objects that have one of each of some fields."""
+    own = kind.item.fields if kind.name == "list" and kind.item is not None else {}
+    return bool(own) and all(set(names) & set(own) for names in fields)
+
+
+_PARTS: dict[str, Callable[[str, Kind], bool]] = {
+    "instruction": lambda name, kind: (
+        name in {"instruction", *INSTRUCTIONS} and (_is_text(kind) or is_messages(kind))
+    ),
+    "messages": lambda _, kind: is_messages(kind),
+    "model": lambda name, kind: name in {"model", *MODELS} and _is_text(kind),
+    "response": lambda name, kind: name in {"response", *RESPONSES} and _is_text(kind),
+    "completions": lambda _, kind: _holds(kind, MODEL_FIELDS, TEXT_FIELDS) and not is_messages(kind),
+    "generations": lambda name, kind: (
+        name in ANSWER_LISTS and kind.name == "list" and not _holds(kind, MODEL_FIELDS)
+    ),
+    "model_names": lambda name, kind: name in MODEL_LISTS and kind.name == "list",
+    "ratings": lambda name, kind: (
+        REWARD_LISTS.fullmatch(name) is not None and kind.item is not None and is_number(kind.item)
+    ),
+}
