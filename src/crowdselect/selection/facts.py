@@ -24,7 +24,7 @@ from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
-from crowdselect.selection.rewards import marker_lines
+from crowdselect.selection.rewards import empty_line, marker_lines
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
@@ -414,7 +414,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{given['fewer']} of the {int(chosen.sum())} chosen instructions have fewer than {given['wanted']} different answers; "
             f"there are {given['all']} in all"
         )
-    warnings += answer_notes(answers, said=pool.has_responses, allow_cut=found.seen.options.allow_cut)
+    warnings += answer_notes(answers, allow_cut=found.seen.options.allow_cut)
     if not has_text or not (pool.has_responses or rows.checked is not None):
         absent, wanted = (
             ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
@@ -445,14 +445,10 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     return warnings
 
 
-def answer_notes(answers: ChosenAnswers, *, said: bool, allow_cut: bool) -> list[str]:
-    """Describe the answers that have no text, in a pool that has texts (`said`), and those that did not end as they should."""
-    notes = ending_notes(answers.endings, allow_cut=allow_cut)
-    if said and answers.unsaid:
-        several = answers.unsaid > 1
-        words = "scored answers have no text and were" if several else "scored answer has no text and was"
-        notes.insert(0, f"{answers.unsaid} {words} skipped")
-    return notes
+def answer_notes(answers: ChosenAnswers, *, allow_cut: bool) -> list[str]:
+    """Describe the answers that have a reward but no text, and those that did not end as they should."""
+    empty = [empty_line(answers.empty)] if answers.empty else []
+    return [*empty, *ending_notes(answers.endings, allow_cut=allow_cut)]
 
 
 _ENDED = {

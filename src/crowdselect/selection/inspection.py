@@ -14,7 +14,14 @@ from crowdselect.pool.pool import Pool
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
-from crowdselect.selection.rewards import ends_of, marker_line, marker_lines, rewards_in
+from crowdselect.selection.rewards import (
+    empty_answers,
+    empty_line,
+    ends_of,
+    marker_line,
+    marker_lines,
+    rewards_in,
+)
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
@@ -58,6 +65,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         for name, found in rewards.items()
         if found["lowest"] == found["highest"]
     ]
+    empty = None
+    if pool.has_responses:
+        empty = int(empty_answers(pool, [*matrices]).sum()) if matrices else 0
     with_text = np.array([text is not None for text in texts], dtype=bool)
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
@@ -92,7 +102,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "usual_reward": pool.usual_reward,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
-        "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
+        "empty_answers": empty,
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
         "notes": [*pool.notes, *notes, *missing],
@@ -102,6 +112,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *equal,
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
+            *([empty_line(empty)] if empty else []),
         ],
     }
 
@@ -249,14 +260,6 @@ def _scores(pool: Pool, name: str) -> FloatArray:
     if np.isnan(scores).all():
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
     return scores
-
-
-def _empty(pool: Pool, matrices: list[FloatArray]) -> int:
-    """Count the answers that have a reward but no text; cells without a row are gaps, not empty answers."""
-    if not matrices:
-        return 0
-    rewarded = np.any([~np.isnan(matrix) for matrix in matrices], axis=0)
-    return int((rewarded & ~pool.answered()).sum())
 
 
 def _describe(matrix: FloatArray) -> dict[str, Any]:
