@@ -29,6 +29,9 @@ UNDEFINED = {
 }
 """The metrics' own reasons, by code."""
 
+NEEDS_TOOLS = "it needs tools, which the {} does not hold"
+"""What is said of a row where a format, or a chat template, has no place for them."""
+
 REASONS: dict[str, str] = {
     "selected": "chosen",
     "below_cut": "eligible, but others score higher",
@@ -37,7 +40,7 @@ REASONS: dict[str, str] = {
     "malformed": "its row is malformed (what is wrong follows the colon)",
     "not_text": "it holds something other than text, or all its answers do",
     "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
-    "no_tools": "it needs tools, which the format does not hold",
+    "no_tools": NEEDS_TOOLS.format("format"),
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer models with a reward than two, or than a metric with a weight needs",
     **{code: undefined.words for code, undefined in UNDEFINED.items()},
