@@ -17,7 +17,7 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts
+from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts, format_lines
 from crowdselect.selection.fitting import AS_USUAL, Fitting
 from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
@@ -398,6 +398,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             for name in by_family(weights)
         ]
     warnings += marker_lines(str(rows.reward), rows.ends)
+    warnings += format_lines(found.reasons, rows, found.seen.options)
     chosen = choice.rank > 0
     lowest = rows.lowest
     poor = int((answers.best_reward[chosen] == lowest).sum())
