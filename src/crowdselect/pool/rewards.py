@@ -20,7 +20,7 @@ from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, sorted_keys
-from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns
+from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns, unlikely
 from crowdselect.pool.missing import without_values
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
@@ -289,6 +289,7 @@ class Rewards:
         if reward is None and found:
             many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
             combined = f" ({_SEVERAL})" if len(found) > 1 else ""
+            listed = ", ".join(sorted(found, key=unlikely))
             raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
         if reward is None:
             raise RewardError(

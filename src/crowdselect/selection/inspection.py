@@ -10,6 +10,7 @@ from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
+from crowdselect.pool.layouts import unlikely
 from crowdselect.pool.pool import Pool
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.eligible import id_doubt
@@ -232,13 +233,14 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
         return {name: _scores(pool, name)}, []
     matrices: dict[str, FloatArray] = {}
     notes: list[str] = []
-    for name in pool.reward_columns[:_MOST_REWARDS]:
+    for name in sorted(pool.reward_columns, key=unlikely)[:_MOST_REWARDS]:
         try:
             matrices[name] = _scores(pool, name)
         except RewardError as error:
             notes.append(str(error))
     # A number that is the same for all answers to an instruction tells of the instruction: it comes last.
-    matrices = dict(sorted(matrices.items(), key=lambda found: not _differs_within(found[1])))
+    order = {name: (not _differs_within(matrix), unlikely(name)) for name, matrix in matrices.items()}
+    matrices = {name: matrices[name] for name in sorted(matrices, key=lambda name: order[name])}
     if len(pool.reward_columns) > _MOST_REWARDS:
         notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
