@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, load_selection, open_pool, select
@@ -121,6 +123,31 @@ def test_a_call_of_tools_is_no_empty_answer(tmp_path):
     with open_pool(path, missing="empty") as pool:
         assert not np.isnan(pool.scores()).any()
         assert inspect_pool(pool)["empty_answers"] == 0
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_calls_of_tools_in_a_column_of_their_own_are_answers_without_a_text(tmp_path, ending):
+    calls = [
+        {**row, "tool_calls": CALL["tool_calls"] if row["response"] is None or row["id"] == "q3" else None}
+        for row in rows()
+    ]
+    for row in calls:
+        row["response"] = None if row["id"] == "q3" else row["response"]
+    path = tmp_path / f"pool.{ending}"
+    if ending == "jsonl":
+        written(path, calls)
+    else:
+        pq.write_table(pa.Table.from_pylist(calls), path)
+    with open_pool(path, missing="empty") as pool:
+        assert not np.isnan(pool.scores()).any()
+        said = [note for note in pool.notes if "calls of tools" in note]
+        assert said == [
+            "5 answers are calls of tools without a text: their rewards count, but only texts are trained on"
+        ]
+        assert list(pool.left_out()) == [None, None, None, "not_text", None, None]
+        one = select(pool, Options(budget=1, clusters=0, answer=f"model:{MODELS[2]}"))
+        reasons = dict(zip(one.table["id"].to_pylist(), one.table["reason"].to_pylist(), strict=True))
+        assert [reasons[id_] for id_ in ("q0", "q1", "q3")] == ["no_answer", "no_answer", "not_text"]
 
 
 @pytest.mark.parametrize("sampled", [False, True])

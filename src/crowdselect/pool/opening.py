@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
 _FEWEST_WORDS = 3  # of an instruction, on average
-_UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
+_UNUSUAL = ("system", "system_prompt", "tools", "tool_calls", "reasoning_content")
 
 
 @dataclass(frozen=True, slots=True)

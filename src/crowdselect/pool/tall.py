@@ -497,10 +497,22 @@ class TallAnswers:
             out[answer] = counts.get(cell, 0)
             counts[cell] = counts.get(cell, 0) + 1
         how = "their place" if self._layout.nested else "their content"
+        if not self._layout.nested and self._are_copies(rows, codes, again):
+            self.notes.append(
+                f"{counted(len(again) - len(counts), 'row')} equal to another in all columns and without a sample number: taken "
+                "for samples that agree; if they are copies, drop them"
+            )
+            return out
         self.notes.append(
             f"{len(again)} answers share instruction and model and have no sample number: they are samples, numbered by {how}"
         )
         return out
+
+    def _are_copies(self, rows: IntArray, codes: IntArray, again: IntArray) -> bool:
+        """Whether the answers of each model to an instruction are equal in all columns, of some that stand several times."""
+        content = self._contents(self._rows[again], whole=True)
+        cells = list(zip(rows[again].tolist(), codes[again].tolist(), strict=True))
+        return len(set(zip(cells, content, strict=True))) == len(set(cells))
 
     def _without_twins(
         self, rows: IntArray, codes: IntArray, samples: FloatArray, again: IntArray

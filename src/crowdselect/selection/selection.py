@@ -414,7 +414,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "unfinished": "only if one of its answers were finished, or with `allow_cut=True` if it was cut",
         "not_included": "add its id to `include`",
         "malformed": "correct its row",
-        "not_text": "only text can be trained on here",
+        "not_text": "only text can be trained on here: the pool needs a prompt of text and an answer of text",
         "bad_turns": "give it turns that an answer may follow" + (f", or {turns}" if turns else ""),
         "no_tools": _room("tools", options) or "no option holds tools here",
         "no_instruction": "add its text to the pool",
