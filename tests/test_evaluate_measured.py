@@ -16,7 +16,7 @@ from crowdselect.evaluate.held_out import BANDS, rows_of_file, rows_of_pool
 from crowdselect.evaluate.measured import MeasureOptions, local_model, measure
 from crowdselect.evaluate.outcome import load_groups, load_result
 from crowdselect.simulate.pool import simulate
-from tiny_models import build_model
+from tiny_models import TOOLS_TEMPLATE, build_model
 
 MESSAGES = [
     {
@@ -241,6 +241,34 @@ def test_the_tokens_are_those_that_training_learns(rows, models):
     model = LanguageModel(str(models / "oak"))
     found = model.likelihoods([(list(row.prompt), row.answer) for row in trained])
     assert [one.tokens for one in found] == [one.answer for one in counted]
+
+
+@pytest.mark.extra
+def test_calls_of_tools_count_where_the_template_writes_them(run, models, tmp_path):
+    tools = [{"function": {"name": "weather"}}]
+    call = {"function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+    messages = [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "Rain."},
+        {"role": "assistant", "content": "It rains."},
+    ]
+    rows = [{"id": "a", "messages": messages, "tools": tools}, {**MESSAGES[0], "id": "b"}]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("evaluate", "loss", models / "oak", "--on", "rows.jsonl", "-o", "out").code == 3
+    none, some = lines("out")
+    assert none["reason"] == "it needs tools, which the chat template does not hold"
+    assert some["loss"] > 0
+
+    from crowdselect.methods.likelihood import LanguageModel
+
+    copy = Path(shutil.copytree(models / "oak", tmp_path / "tooled"))
+    (copy / "chat_template.jinja").write_text(TOOLS_TEMPLATE)
+    model = LanguageModel(str(copy))
+    asked = [(messages[:-1], "It rains.")] * 2
+    with_tools, without = model.likelihoods(asked, tools=[json.dumps(tools), None])
+    assert with_tools.loss != without.loss
+    assert with_tools.tokens == without.tokens
 
 
 @pytest.mark.extra

@@ -1,5 +1,6 @@
 """Files of crowds as people have them: each kind with an input of its own, in every file type that can hold it."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from crowds import ALL, MODELS, TYPED, Row, answered, crowd, is_plain, user, write
@@ -583,6 +585,49 @@ def test_a_file_per_model(kind: str, tmp_path: Path) -> None:
         is_plain(pool)
     with pytest.raises(OptionError, match="`model_from=name` is unknown"):
         open_pool(tmp_path, model_from="name")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize(
+    ("said", "more"),
+    [
+        *((said, {}) for said in ("response", "completion", "messages")),
+        *((said, {"scores": {"overall": 0.5, "helpful": 0.25}}) for said in ("response", "completion")),
+    ],
+)
+def test_a_folder_of_files_without_a_model_names_the_way_out(tmp_path, ending, said, more):
+    """Also where an object holds the rewards of the one answer: what it names are no models."""
+    for model in ("a-1b", "a-3b"):
+        rows = []
+        for i in range(3):
+            asked = {"role": "user", "content": f"Q {i}?"}
+            text = f"A {i} {model}"
+            answer = {"prompt": f"Q {i}?", said: text}
+            if said == "messages":
+                answer = {said: [asked, {"role": "assistant", "content": text}]}
+            rows.append({"id": f"q{i}", **answer, "score": i / 2, **more})
+        file = tmp_path / f"{model}.{ending}"
+        if ending == "jsonl":
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        elif ending == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), file)
+        else:
+            with file.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]))
+                writer.writeheader()
+                spelt = [
+                    {k: v if isinstance(v, str | float) else json.dumps(v) for k, v in row.items()}
+                    for row in rows
+                ]
+                writer.writerows(spelt)
+    with pytest.raises(LayoutError, match=r"lacks the model that gave the answers .*`model_from='?file'?`"):
+        open_pool(tmp_path)
+    with open_pool(tmp_path, model_from="file") as pool:
+        assert pool.models == ("a-1b", "a-3b")
+        assert set(pool.reward_columns) >= {
+            "score",
+            *(["scores.overall"] if more and ending != "csv" else []),
+        }
 
 
 @ALL

@@ -384,3 +384,39 @@ def test_real_rewards_are_asked_nothing(data, name):
             scores = pool.scores_of_part(pool.reward_name(reward))
             assert marker_lines(reward, ends_of(scores)) == []
             assert marker_lines(reward, ends_of(np.where(np.isnan(scores), 999.0, scores)))
+
+
+@pytest.mark.parametrize(
+    ("names", "proposed"),
+    [
+        (("latency_s", "n_tokens", "scores.overall", "scores.honest"), "--reward scores.overall"),
+        (("time_ms", "helpful", "judge_quality"), "--reward judge_quality"),
+        (("latency_s", "helpful"), ""),  # the only one that may be meant
+        (("latency_s", "length_score"), ""),
+        (("latency_s", "n_tokens"), None),
+        (("response_time",), None),
+    ],
+)
+def test_what_an_answer_took_is_never_proposed_as_its_reward(run, tmp_path, names, proposed):
+    rows = []
+    for i in range(6):
+        for j, model in enumerate(("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct")):
+            row = {"id": f"q{i}", "instruction": f"Q {i}?", "model": model, "response": f"A {i} {j}"}
+            for at, name in enumerate(names):
+                outer, _, inner = name.rpartition(".")
+                held = row.setdefault(outer, {}) if outer else row
+                held[inner] = (i * 3 + j * 5 + at) % 7 / 7
+            rows.append(row)
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shown = run("inspect", path)
+    last = shown.out.splitlines()[-1].strip()
+    options = ["--budget", 2, "--clusters", 0, "-o", tmp_path / "chosen"]
+    if proposed is None:
+        assert last.startswith("crowdselect reward ")
+        assert run("select", path, *options).code == 2
+        return
+    assert last.startswith(f"crowdselect select {path} --clusters 0 {proposed} --budget".replace("  ", " "))
+    assert run("select", path, *proposed.split(), *options).code == 0
+    named = run("inspect", path, "--reward", f"{names[0]}:down")
+    assert f" --reward {names[0]}:down " in named.out.splitlines()[-1]

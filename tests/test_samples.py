@@ -520,3 +520,29 @@ def test_a_pool_whose_samples_are_single_has_no_such_metric(tmp_path):
     write(tmp_path / "pool.parquet", samples=1)
     with open_pool(tmp_path / "pool.parquet") as pool:
         assert "within" not in select(pool, Options(budget=9, **weights())).table.column_names
+
+
+def test_copies_of_rows_are_not_called_samples_that_differ(tmp_path):
+    """A row that stands twice is told as that; the scores are the same with it and without."""
+    rows = [
+        {"id": f"q{i}", "instruction": f"Q {i}?", "model": model, "response": f"A {i}", "score": i + j}
+        for i in range(4)
+        for j, model in enumerate(("m", "n"))
+    ]
+
+    def read(name, rows):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        with open_pool(path) as pool:
+            return pool.scores().tolist(), [note for note in pool.notes if "sample" in note]
+
+    scores, notes = read("once.jsonl", rows)
+    copied, told = read("copied.jsonl", [*rows, *rows[:3]])
+    differ, samples = read("differ.jsonl", [*rows, *rows[:3], {**rows[3], "response": "B"}])
+    assert scores == copied == differ
+    assert notes == []
+    assert len(told) == 1
+    assert told[0].startswith("3 rows equal to another in all columns and without a sample number")
+    assert samples == [
+        "8 answers share instruction and model and have no sample number: they are samples, numbered by their content"
+    ]

@@ -21,11 +21,12 @@ pytest.importorskip("peft")
 import torch  # noqa: E402
 
 from commands import COMMAND, manifest, tree  # noqa: E402
+from crowdselect.selection.eligible import REASONS  # noqa: E402
 from crowdselect.train import TrainSettings, plan, train  # noqa: E402
 from crowdselect.train.planning import count_parameters, gather, memory, prepare  # noqa: E402  # noqa: E402
 from crowdselect.train.student import load_student, read_student  # noqa: E402
 from crowdselect.train.trainers import build_trainer  # noqa: E402
-from tiny_models import CHAT_TEMPLATE, build_model, build_tokenizer  # noqa: E402
+from tiny_models import CHAT_TEMPLATE, TOOLS_TEMPLATE, build_model, build_tokenizer  # noqa: E402
 
 FAST = ("--learning-rate", 1e-2, "--device", "cpu", "--no-gradient-checkpointing")
 QUICK = {"learning_rate": 1e-2, "device": "cpu", "gradient_checkpointing": False}
@@ -175,6 +176,60 @@ def test_the_loss_is_on_the_answer_alone_and_the_plan_counts_what_the_trainer_se
             assert set(labels[: len(asked_for)]) == {-100}, "also earlier answers"
             total, answers = total + len(ids), answers + len(kept)
     assert (made.tokens, made.answer_tokens) == (total, answers)
+
+
+def with_tools(objective):
+    """Rows that call a tool, each with other arguments, and one that calls none."""
+    rows = []
+    for i, given in enumerate(({"city": "Rome"}, {"day": 3}, None)):
+        call = {"function": {"name": "weather", "arguments": json.dumps(given)}}
+        called = [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "Rain."},
+        ]
+        answers = {"completion": [answered("It rains.")]}
+        if objective != "sft":
+            answers = {"chosen": [answered("It rains.")], "rejected": [answered("No.")]}
+        tools = {} if given is None else {"tools": [{"function": {"name": "weather"}}]}
+        rows.append(
+            {"id": f"t{i}", "prompt": [*asked(i), *([] if given is None else called)], **answers, **tools}
+        )
+    write(Path("tools.jsonl"), rows)
+    Path("tools.jinja").write_text(TOOLS_TEMPLATE)
+    return rows
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_calls_of_tools_reach_the_trainer_as_the_template_writes_them(objective):
+    rows = with_tools(objective)
+    prepared, trainer = trainer_of(
+        "tools.jsonl", objective=objective, epochs=1.0, chat_template="tools.jinja"
+    )
+    tokenizer, total, seen_calls = prepared.student.tokenizer, 0, set()
+    for row, seen in zip(prepared.train, trainer.train_dataset, strict=True):
+        text = tokenizer.decode(seen["input_ids"] if objective == "sft" else seen["prompt_ids"])
+        own = rows[int(row.id[1:])]
+        assert ('[{"function": {"name": "weather"}}]' in text) == ("tools" in own)
+        seen_calls |= {call for call in ("[('city', 'Rome')]", "[('day', 3)]") if f"weather({call})" in text}
+        assert "None" not in text  # what other rows have
+        total += len(seen["input_ids"]) if objective == "sft" else 2 * len(seen["prompt_ids"])
+        total += 0 if objective == "sft" else len(seen["chosen_ids"]) + len(seen["rejected_ids"])
+    assert len(seen_calls) == 2
+    assert prepared.plan.tokens == total
+
+
+@pytest.mark.parametrize(
+    ("objective", "place"),
+    [("sft", "chat template"), ("simpo", "trainer for simpo"), ("orpo", "trainer for orpo")],
+)
+def test_tools_that_have_no_place_are_told_as_select_tells_them(run, objective, place):
+    with_tools(objective)
+    ran = run(
+        "train", "tools.jsonl", "--base", "base", "--objective", objective, "-o", "m", "--dry-run", *FAST
+    )
+    assert ran.code == 2
+    assert f"it needs tools, which the {place} does not hold; leave the row out" in ran.err
+    assert REASONS["no_tools"] == "it needs tools, which the format does not hold"
 
 
 @pytest.mark.parametrize("objective", ["dpo", "simpo", "orpo"])

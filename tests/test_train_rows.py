@@ -76,6 +76,35 @@ def test_a_selection_is_read_with_its_manifest_and_nothing_but_its_content_count
     assert read_rows("other").fingerprint() != one.fingerprint()
 
 
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}],
+}
+CALLED = [*ASKED, CALL, {"role": "tool", "content": "Rain.", "tool_call_id": "1"}]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_calls_of_tools_are_read_as_select_writes_them(as_text):
+    tools = json.dumps(TOOLS) if as_text else TOOLS
+    answer = {"role": "assistant", "content": "It rains."}
+    row = read_rows(written([{"id": "a", "messages": [*CALLED, answer], "tools": tools}])).rows[0]
+    assert (json.loads(row.tools), row.answer, row.tool_names) == (TOOLS, "It rains.", {"weather"})
+    (called,) = row.prompt[1]["tool_calls"]
+    assert called["function"]["arguments"] == {"city": "Rome"}  # as chat templates read them
+    assert row.prompt[2] == CALLED[2]
+
+
+def test_an_answer_that_is_a_call_and_tools_that_are_none_are_named():
+    with pytest.raises(
+        InputError, match=r"\(id 'a'\): the answer is a call of tools; only texts are trained on"
+    ):
+        read_rows(written([{"id": "a", "messages": [*ASKED, CALL]}]))
+    with pytest.raises(InputError, match=r"\(id 'a'\): tools is 'weather'; wanted a list"):
+        read_rows(written([GOOD | {"tools": "weather"}]))
+
+
 def test_rows_without_an_id_are_called_after_their_content():
     rows = [{"messages": [*ASKED, {"role": "assistant", "content": text}]} for text in ("x", "y", "x")]
     ids = [row.id for row in read_rows(written(rows)).rows]

@@ -428,3 +428,67 @@ def test_open_instruct_scripts_are_quoted(folder):
     for name in ("messages", "dpo"):
         words = shlex.split(written(folder / name, "open-instruct", name)["open-instruct.sh"], comments=True)
         assert "$HERE/train.jsonl" in words
+
+
+def with_calls(tmp_path, *, plain):
+    """Conversations that call a tool, and `plain` others."""
+    call = {"function": {"name": "weather", "arguments": "{}"}}
+    called = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "Rain."},
+    ]
+    rows = [
+        {
+            "id": f"q{i}",
+            "messages": [{"role": "user", "content": f"Rain in {i}?"}, *(called if i < 4 else [])],
+            "model": model,
+            "response": f"It rains {i} {model}.",
+            "score": i / 10 + place / 3,
+        }
+        for i in range(4 + plain)
+        for place, model in enumerate(("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct"))
+    ]
+    path = tmp_path / "calls.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            ("--for", "llamafactory"),
+            "which the file for LLaMA-Factory does not hold; --for trl, --for axolotl,",
+        ),
+        (("--for", "verl"), "which the file for verl does not hold; --for trl, --for axolotl,"),
+        (("--format", "sharegpt"), "which --format sharegpt does not hold; --format messages would"),
+        (
+            ("--format", "alpaca", "--file-type", "parquet"),
+            "which --format alpaca does not hold; --format messages and --file-type jsonl would",
+        ),
+        (("--file-type", "parquet"), "which --file-type parquet does not hold; --file-type jsonl would"),
+    ],
+)
+def test_who_does_not_hold_tools_and_who_does_is_told(run, tmp_path, given, line):
+    options = ("--clusters", 0, *given)
+    none = run("select", with_calls(tmp_path, plain=0), "--budget", 2, *options, "-o", tmp_path / "none")
+    assert none.code == 2
+    assert "not eligible: 4 no_tools; 4 instructions need tools, " + line in none.err
+    some = run("select", with_calls(tmp_path, plain=4), "--budget", 2, *options, "-o", tmp_path / "some")
+    assert "warning: 4 instructions need tools, " + line in some.err
+    why = run("why", tmp_path / "some", "q0")
+    assert "not chosen: no_tools" in why.out
+    assert f"to be chosen: write it with {'--' + line.partition('; --')[2].removesuffix(' would')}" in why.out
+
+
+def test_the_trainers_that_are_named_hold_tools(run, tmp_path):
+    pool = with_calls(tmp_path, plain=0)
+    refused = run(
+        "select", pool, "--budget", 2, "--clusters", 0, "--for", "llamafactory", "-o", tmp_path / "none"
+    )
+    named = re.findall(r"--for ([a-z-]+)", refused.err)
+    assert named
+    for trainer in named:
+        ran = run("select", pool, "--budget", 2, "--clusters", 0, "--for", trainer, "-o", tmp_path / trainer)
+        assert ran.code == 0, ran.err
+        assert "tool_calls" in (tmp_path / trainer / "train.jsonl").read_text(encoding="utf-8")

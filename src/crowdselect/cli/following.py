@@ -19,6 +19,7 @@ from crowdselect.cli.values import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
+from crowdselect.pool.layouts import no_model
 from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.trainers import TRAINERS
@@ -78,13 +79,12 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         found: From `crowdselect.inspect_pool`.
         reward: The column that was named.
     """
-    if found["rewards"] or found["empty_answers"] is None:
+    columns = list(dict.fromkeys([*found["rewards"], *found["reward_columns"]]))
+    columns = [name for name in columns if name == reward or not no_model(name)]
+    if columns or found["empty_answers"] is None:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
-        columns, usual = (
-            list(dict.fromkeys([*found["rewards"], *found["reward_columns"]])),
-            found["usual_reward"],
-        )
+        usual = found["usual_reward"]
         for_student = bool(found["students"])
         sizes: dict[str, set[float]] = defaultdict(set)
         for member in found["crowd"]:
@@ -142,7 +142,7 @@ def choosing(
         alone: One model answered: no crowd can choose, its rewards can.
     """
     named = reward or (rewards[0] if len(rewards) > 1 and usual is None else None)
-    by = [] if named is None or len(rewards) < 2 else ["--reward", named]
+    by = [] if named is None or (len(rewards) < 2 and named == usual) else ["--reward", named]
     method = "teachable" if for_student else "reward" if alone else None
     by += [] if method is None else ["--method", method]
     words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]

@@ -9,7 +9,7 @@ import click
 
 from crowdselect.cli.config import read_config
 from crowdselect.cli.flags import Option, as_flags, named_options
-from crowdselect.cli.values import Budget, ColumnNames, Weights, WeightsOption
+from crowdselect.cli.values import Budget, ColumnNames, Missing, Weights, WeightsOption
 from crowdselect.errors import OptionError
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.selection.former import FORMER, refuse_former
@@ -198,7 +198,11 @@ read_options = bundle(
     _part_options,
     _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
     _pool(
-        "--missing", type=float, multiple=True, metavar="NUMBER", help="A value that stands for no reward."
+        "--missing",
+        type=Missing(),
+        multiple=True,
+        metavar="NUMBER|empty",
+        help="A value that stands for no reward; empty: an answer without a text has none.",
     ),
     _skip_pool_rows,
     _pool(

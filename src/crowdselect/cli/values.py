@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from crowdselect.cli.flags import Option
+from crowdselect.pool.howread import EMPTY
 
 
 def _default_weights() -> str:
@@ -123,3 +124,21 @@ class Budget(click.ParamType[int | Share]):
         if not 0 < percent <= 100:
             self.fail(f"{value!r} is not above 0% and at most 100%", param, ctx)
         return Share(percent)
+
+
+class Missing(click.ParamType[float | str]):
+    """A number, or `empty`."""
+
+    name = "missing"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  (a string from the command line, a number from a file)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float | str:
+        """Read what stands for no reward."""
+        try:
+            return EMPTY if value == EMPTY else float(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is neither a number nor {EMPTY}", param, ctx)

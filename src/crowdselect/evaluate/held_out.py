@@ -36,6 +36,8 @@ class Row:
     answer: str
     other: str | None = None
     """The crowd's worse answer, where two are compared."""
+    tools: str | None = None
+    """Those that may be called, as JSON; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class HeldOut:
 
     def digest(self) -> str:
         """Hash the rows: 64 hexadecimal digits."""
-        lines = [json.dumps([row.id, row.prompt, row.answer, row.other]) for row in self.rows]
+        lines = [
+            json.dumps([row.id, row.prompt, row.answer, row.other, *([row.tools] if row.tools else [])])
+            for row in self.rows
+        ]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -71,7 +76,8 @@ def rows_of_file(path: str, *, skip_invalid: bool = False) -> HeldOut:
     for row in ordered:
         seen[row.id] += 1
         number = seen[row.id]
-        rows.append(Row(row.id if number == 1 else f"{row.id} ({number})", "", list(row.prompt), row.answer))
+        id_ = row.id if number == 1 else f"{row.id} ({number})"
+        rows.append(Row(id_, "", list(row.prompt), row.answer, tools=row.tools))
     return HeldOut(tuple(rows), found.notes)
 
 
@@ -202,7 +208,8 @@ def _read(
     worst: list[str | None] = [None] * len(rows)
     if pairs and answers.rejected is not None:
         worst = texts(answers.rejected, answers.rejected_sample)[1]
+    tools = pool.tools([ids[row] for row in rows])
     return [
-        Row(ids[row], bands[row], prompt, answer or "", other)
-        for row, prompt, answer, other in zip(rows, prompts, best, worst, strict=True)
+        Row(ids[row], bands[row], prompt, answer or "", other, own)
+        for row, prompt, answer, other, own in zip(rows, prompts, best, worst, tools, strict=True)
     ]

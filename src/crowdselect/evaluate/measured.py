@@ -147,10 +147,12 @@ def measure(options: MeasureOptions, *, stages: Stages | None = None) -> Measure
             model, max_length=options.max_length, batch_tokens=options.batch_tokens, device=options.device
         )
     asked = [(row.prompt, row.answer) for row in rows.rows]
+    tools = [row.tools for row in rows.rows]
     if options.benchmark == "prefers":
         asked += [(row.prompt, row.other or "") for row in rows.rows]
+        tools += tools
     with stages("reading the answers with the model") as progress:
-        likelihoods = loaded.likelihoods(asked, progress=progress)
+        likelihoods = loaded.likelihoods(asked, tools=tools, progress=progress)
     result = _result(options, rows, likelihoods)
     conditions = {
         "rows": rows.digest(),

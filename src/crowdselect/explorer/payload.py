@@ -291,7 +291,7 @@ def _packed(found: _Gathered) -> Payload:
         "simulated": "simulated" in pool.columns,
         "warnings": [
             *rows.notes,
-            *answer_notes(rows.answers, said=pool.has_responses, allow_cut=options.allow_cut),
+            *answer_notes(rows.answers, allow_cut=options.allow_cut),
         ],
         "notes": [*rows.pool_notes, *found.spread.notes, *notes],
         "numbers": numbers,

@@ -134,7 +134,7 @@ def _pieces(
         )
         prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        instruction = "\n\n".join(message["content"] for message in answered.prompt)
+        instruction = "\n\n".join(message["content"] or "" for message in answered.prompt)
         prompt = (
             start + tokenizer(_PLAIN.format(instruction=instruction), add_special_tokens=False)["input_ids"]
         )

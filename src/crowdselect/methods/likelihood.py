@@ -1,15 +1,18 @@
 """How likely a language model finds answers: the mean loss of each answer's tokens, given the messages before it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from crowdselect._optional import optional
 from crowdselect.methods.causal import CausalModel, Piece
-from crowdselect.pool.prompts import Chat
+from crowdselect.pool.prompts import Chat, for_template, tool_names
 from crowdselect.progress import Progress
+from crowdselect.selection.eligible import NEEDS_TOOLS
 
 _TOGETHER = 64  # answers tokenised at a time, between two reports of progress
 _PLAIN = "\n\n"  # after the messages, for a model without a chat template
@@ -42,7 +45,11 @@ class LanguageModel(CausalModel):
         return repr((self._tokenizer.chat_template, vocabulary))
 
     def likelihoods(
-        self, asked: Sequence[tuple[Chat, str]], *, progress: Progress | None = None
+        self,
+        asked: Sequence[tuple[Chat, str]],
+        *,
+        tools: Sequence[str | None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Likelihood]:
         """Compute the loss of answers.
 
@@ -51,6 +58,7 @@ class LanguageModel(CausalModel):
 
         Args:
             asked: Messages, and the answer to them.
+            tools: Those that may be called in answering each, as JSON; None = there are none.
             progress: Called with the number of answers done and in total.
 
         Returns:
@@ -58,15 +66,16 @@ class LanguageModel(CausalModel):
         """
         found: list[Likelihood] = []
         for begin in range(0, len(asked), _TOGETHER):
-            found += self._some(asked[begin : begin + _TOGETHER])
+            here = slice(begin, begin + _TOGETHER)
+            found += self._some(asked[here], [None] * len(asked[here]) if tools is None else tools[here])
             if progress is not None:
                 progress(len(found), len(asked))
         return found
 
-    def _some(self, asked: Sequence[tuple[Chat, str]]) -> list[Likelihood]:
+    def _some(self, asked: Sequence[tuple[Chat, str]], tools: Sequence[str | None]) -> list[Likelihood]:
         pieces, found = [], []
-        for row, (messages, answer) in enumerate(asked):
-            piece = self._piece(row, messages, answer)
+        for row, ((messages, answer), own) in enumerate(zip(asked, tools, strict=True)):
+            piece = self._piece(row, for_template(messages), answer, own)
             if isinstance(piece, str):
                 found.append(Likelihood(reason=piece))
                 continue
@@ -86,26 +95,27 @@ class LanguageModel(CausalModel):
             )
         return found
 
-    def _piece(self, row: int, messages: Chat, answer: str) -> Piece | str:
+    def _piece(self, row: int, messages: Chat, answer: str, tools: str | None) -> Piece | str:
         """Tokenise one conversation; the reason, where it cannot be."""
+        names = tool_names(messages, tools)
         if not self._tokenizer.chat_template:
-            return self._plain(row, messages, answer)
+            return NEEDS_TOOLS.format("plain text") if names else self._plain(row, messages, answer)
         jinja: Any = optional("jinja2", extra="reward")
+        template = partial(
+            self._tokenizer.apply_chat_template, tools=None if tools is None else json.loads(tools)
+        )
         try:
-            before = self._ids(messages, ask=True)
-            whole = self._ids([*messages, {"role": "assistant", "content": answer}], ask=False)
-        except jinja.TemplateError as error:
+            text = template(messages, tokenize=False) if names else ""
+            before = template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+            answered = [*messages, {"role": "assistant", "content": answer}]
+            whole = template(answered, add_generation_prompt=False, return_dict=True)["input_ids"]
+        except (jinja.TemplateError, TypeError) as error:  # the latter where one joins a text and an object
             return f"the chat template refuses it: {' '.join(str(error).split())[:300]}"
+        if not all(name in text for name in names):
+            return NEEDS_TOOLS.format("chat template")
         same = (at for at, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b)
         begin = max(next(same, min(len(before), len(whole))), 1)  # the first token is predicted by nothing
         return Piece(row, whole, begin) if begin < len(whole) else "the chat template writes no answer"
-
-    def _ids(self, messages: Chat, *, ask: bool) -> list[int]:
-        encoded = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=ask, tokenize=True, return_dict=True
-        )
-        ids: list[int] = encoded["input_ids"]
-        return ids
 
     def _plain(self, row: int, messages: Chat, answer: str) -> Piece | str:
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id

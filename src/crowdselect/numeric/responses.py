@@ -49,14 +49,14 @@ class ChosenAnswers:
     """The chosen answer's reward, shape (N,). NaN = none."""
     rejected_reward: FloatArray | None
     """The rejected answer's, for pairs."""
-    unsaid: int
-    """How many answers have a reward and no text."""
     sample: FloatArray | None = None
     """The number of the chosen answer's sample, shape (N,), NaN = none; None where the pool has no samples."""
     rejected_sample: FloatArray | None = None
     """The rejected answer's, for pairs."""
     unfinished: BoolArray | None = None
     """Rows where an answer that could have been taken was cut, withheld or broken off, shape (N,); None = nowhere."""
+    empty: int = 0
+    """How many answers have a reward and no text."""
     endings: Mapping[str, int] = field(default_factory=dict)
     """How many answers with text ended in each way; see `crowdselect.finish`."""
     text: IntArray | None = None
@@ -180,13 +180,7 @@ def find_answers(
         best,
         reward=_taken(scores, chosen),
         rejected_reward=None if rejected is None else _taken(scores, rejected),
-        unsaid=unsaid(scores, usable),
     )
-
-
-def unsaid(scores: FloatArray, usable: BoolArray) -> int:
-    """Count the answers, shape (N, M), that have a reward and cannot be used."""
-    return int((~usable & ~np.isnan(scores)).sum())
 
 
 def answers_among(
@@ -196,7 +190,6 @@ def answers_among(
     answer: str,
     pairs: str | None,
     per_row: int,
-    unsaid: int = 0,
     good: float | None = None,
 ) -> ChosenAnswers:
     """Choose each instruction's answer among all samples, and for pairs the one to reject.
@@ -208,7 +201,6 @@ def answers_among(
         pairs: "best-worst", "within-model" (the widest pair of one model's samples), "best-student" (the student comes after
             the M models among the candidates; where it has none there, nothing is rejected), or None.
         per_row: How many answers an instruction may have.
-        unsaid: As in `ChosenAnswers`.
         good: Also list the good answers, see `Candidates.good_enough`: the share of the best ones; None = do not.
 
     Returns:
@@ -234,7 +226,6 @@ def answers_among(
         candidates.best_reward(but=student),
         reward=candidates.rewards_of(chosen),
         rejected_reward=None if rejected is None else candidates.rewards_of(rejected),
-        unsaid=unsaid,
         sample=candidates.numbers_of(chosen),
         rejected_sample=None if rejected is None else candidates.numbers_of(rejected),
         text=None if student is None else _texts_of(candidates, chosen),

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 from crowdselect.errors import OptionError
 
 ReasoningUse = Literal["keep", "drop"]
+EMPTY: Literal["empty"] = "empty"
+"""Of `missing`: the rewards of answers without a text."""
 
 LISTS = ("generations", "completions", "model_names")
 """What `columns` may name that is a list in each row."""
@@ -56,8 +58,8 @@ class HowRead:
     """Which split of it; None = train."""
     filter: str | None = None
     """Which filter of lm-evaluation-harness."""
-    missing: tuple[float, ...] | float = ()
-    """Values that stand for no reward."""
+    missing: tuple[float | str, ...] | float | str = ()
+    """Values that stand for no reward; and `empty` for the rewards of answers without a text."""
     skip_invalid: bool = False
     """Leave malformed rows out, with a reason, instead of stopping at them."""
     reasoning: ReasoningUse = "keep"
@@ -75,7 +77,8 @@ class HowRead:
             )
         others = self.aliases.items() if isinstance(self.aliases, Mapping) else self.aliases
         object.__setattr__(self, "aliases", tuple((str(other), str(name)) for other, name in others))
-        object.__setattr__(self, "missing", self.no_rewards)
+        given = (self.missing,) if isinstance(self.missing, int | float | str) else self.missing
+        object.__setattr__(self, "missing", tuple(EMPTY if one == EMPTY else _number(one) for one in given))
         if self.model_from not in {None, "file", "folder"}:
             raise OptionError(f"`model_from={self.model_from}` is unknown; choose file or folder")
         if self.model is not None and self.model_from is not None:
@@ -85,9 +88,14 @@ class HowRead:
 
     @property
     def no_rewards(self) -> tuple[float, ...]:
-        """`missing`, however it was given."""
-        values = (self.missing,) if isinstance(self.missing, int | float) else self.missing
-        return tuple(float(value) for value in values)
+        """The values of `missing`."""
+        given = self.missing if isinstance(self.missing, tuple) else ()  # which it always is
+        return tuple(one for one in given if not isinstance(one, str))
+
+    @property
+    def not_empty(self) -> bool:
+        """Whether an answer without a text has no reward."""
+        return isinstance(self.missing, tuple) and EMPTY in self.missing
 
     @property
     def named(self) -> dict[str, str]:
@@ -115,11 +123,18 @@ class HowRead:
         """Read what `as_dict` gave.
 
         Example:
-            >>> HowRead.from_dict(HowRead(missing=-1).as_dict()).missing
-            (-1.0,)
+            >>> HowRead.from_dict(HowRead(missing=(-1, "empty")).as_dict()).missing
+            (-1.0, 'empty')
         """
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
         return cls(**given)
+
+
+def _number(value: float | str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise OptionError(f"`missing={value!r}` is neither a number nor `empty`") from None
 
 
 READ_OPTIONS = tuple(part.name for part in fields(HowRead) if part.name != "aliases")

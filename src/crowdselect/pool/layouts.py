@@ -47,6 +47,12 @@ _ABOUT_ROWS = re.compile(
     re.IGNORECASE,
 )
 """Numbers that a row of a matrix may have beside those of its models."""
+_EFFORT = re.compile(
+    r"(.*[^a-z])?(cost|price|tokens?|latency|length|time|runtime|duration|elapsed|seconds)([^a-z].*)?",
+    re.IGNORECASE,
+)
+"""What an answer took, in any word of a name, such as `latency_s`."""
+_GOOD = re.compile(r"overall|quality|score|rating|reward|correct|accuracy|grade|judge", re.IGNORECASE)
 _FACTS = frozenset(
     {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
     | {"timestamp", "tstamp", "created", "toxic", "redacted"}
@@ -162,7 +168,19 @@ def no_model(name: str) -> bool:
         (True, True, False)
     """
     known = name in NOT_REWARDS | REFERENCES | _FACTS
-    return known or _names_rows(name) or _COUNTS.fullmatch(name) is not None
+    effort = _EFFORT.fullmatch(name) is not None and _GOOD.search(name) is None  # length_score is one
+    return known or _names_rows(name) or _COUNTS.fullmatch(name) is not None or effort
+
+
+def unlikely(name: str) -> int:
+    """Say how unlikely a numeric column is the reward that is meant, by its name: the lowest is proposed first.
+
+    Example:
+        >>> sorted(["latency_s", "helpful", "scores.honest", "scores.overall", "score"], key=unlikely)
+        ['score', 'scores.overall', 'scores.honest', 'helpful', 'latency_s']
+    """
+    found = (FIRST_REWARDS.fullmatch(name), re.search("overall", name, re.IGNORECASE), _GOOD.search(name))
+    return 4 if no_model(name) else next((at for at, match in enumerate(found) if match), 3)
 
 
 def _names_rows(name: str) -> bool:

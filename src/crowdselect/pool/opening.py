@@ -24,11 +24,12 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import within
 from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
 from crowdselect.pool.looking import look_into
+from crowdselect.pool.missing import without_missing
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
 from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
-from crowdselect.pool.views import Tall, View, Wide
+from crowdselect.pool.views import Tall, View
 from crowdselect.pool.wideforms import is_score
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
 _FEWEST_WORDS = 3  # of an instruction, on average
-_UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
+_UNUSUAL = ("system", "system_prompt", "tools", "tool_calls", "reasoning_content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ def _plain(
     return Opened(
         connection,
         source,
-        _without_missing(found, how),
+        without_missing(found, how),
         originals,
         tuple(facts["notes"]),
         facts["read_as"],
@@ -253,7 +254,7 @@ def _tidy(connection: "duckdb.DuckDBPyConnection", found: FoundFiles, how: HowRe
     if source is None or seen is None:
         return None
     notes = (*found.notes, *source.notes)
-    view_, part = _without_missing(seen, how), how.of_part(seen.layout)
+    view_, part = without_missing(seen, how), how.of_part(seen.layout)
     return Opened(connection, source, view_, found.files, notes, read_as=None, part=part)
 
 
@@ -444,24 +445,3 @@ def _roles(messages: str) -> str:
         "THEN '' ELSE '!' END"
     )
     return f"array_to_string(list_transform(TRY_CAST({messages} AS JSON[]), lambda turn: {turn}), ',')"
-
-
-def _without_missing(found: View, how: HowRead) -> View:
-    """Make rewards of the values of `missing` null."""
-    if not how.no_rewards:
-        return found
-    listed = ", ".join(repr(value) for value in how.no_rewards)
-
-    def given(sql: str) -> str:
-        return f"CASE WHEN ({sql}) IN ({listed}) THEN NULL ELSE ({sql}) END"
-
-    answers = found.answers
-    if isinstance(answers, Wide):
-        wide = {name: {m: given(sql) for m, sql in per.items()} for name, per in answers.rewards.items()}
-        return replace(found, answers=replace(answers, rewards=wide))
-    if answers.nested:
-        inner = f"CASE WHEN value IN ({listed}) THEN NULL ELSE value END"
-        tall = {n: f"list_transform({sql}, lambda value: {inner})" for n, sql in answers.rewards.items()}
-    else:
-        tall = {name: given(sql) for name, sql in answers.rewards.items()}
-    return replace(found, answers=replace(answers, rewards=tall))

@@ -571,9 +571,9 @@ class _Rewriting:
         values: Row = {"model": self._repairs(answer.model), "sample": answer.sample}
         text, odd = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)
-        values[NOT_TEXT] = odd
-        if odd:
-            self._counts.add("answers are something other than text")
+        values[NOT_TEXT] = odd is not None
+        if odd is not None:
+            self._counts.add(f"answers are {odd}: their rewards count, but only texts are trained on")
         finish = answer.finish_reason
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
@@ -581,20 +581,20 @@ class _Rewriting:
             values[column] = self._scalar(column, value)
         return values
 
-    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, bool]:
-        """An answer's text with its reasoning before it; and whether it is something other than text."""
+    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, str | None]:
+        """An answer's text with its reasoning before it; and what it is where it is something other than text."""
         try:
             own = said(spelt_parts(answer.response))
             thought = said(answer.reasoning).text if answer.reasoning is not None else None
         except NotTextError:
-            return None, True
+            return None, "something other than text"
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
             own = self._ended(own, asked.last)
         elif asked.last is not None and self._form is not None and self._form.name == "long":
             own = asked.last
         if own.calls and not (own.text or "").strip():
-            return None, True
-        return with_reasoning(own.text, own.reasoning if thought is None else thought), False
+            return None, "calls of tools without a text"
+        return with_reasoning(own.text, own.reasoning if thought is None else thought), None
 
     def _ended(self, own: Said, last: Said) -> Said:
         """Compare the answer that the messages end with to the row's own."""

@@ -27,7 +27,7 @@ from crowdselect.pool.source import Source
 from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import Tall, Wide
 from crowdselect.pool.wide import WideAnswers
-from crowdselect.types import BoolArray, FloatArray
+from crowdselect.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,7 +114,7 @@ class Pool:
         try:
             self._source, self._view = found.source, found.view
             second = None if rewards is None else Source(self._connection, rewards)
-            self.rewards = Rewards(self._source, self._view.answers, second, aliases=dict(read.aliases))
+            self.rewards = Rewards(self._source, self._view.answers, second, read=read)
         except BaseException:
             self.close()
             raise
@@ -225,8 +225,7 @@ class Pool:
     @property
     def has_responses(self) -> bool:
         """There is a place for responses, filled or not."""
-        answers = self._view.answers
-        return bool(answers.responses) if isinstance(answers, Wide) else answers.response is not None
+        return self._view.answers.has_texts
 
     def instructions(self) -> ObjectArray:
         """Read the instructions' texts.
@@ -403,6 +402,17 @@ class Pool:
             `has_responses`.
         """
         return self._answers.answered()
+
+    def empty(self, rewarded: BoolArray) -> IntArray:
+        """Count the answers that have a reward but no text, nor anything else such as a call of tools, in each cell.
+
+        Args:
+            rewarded: Which answers have a reward: shape (A,) as `Samples.rewards` orders them, in a pool without samples (N, M).
+
+        Returns:
+            Shape (N, M). Says nothing where the pool has no place for responses.
+        """
+        return self._answers.empty(rewarded)
 
     def endings(self) -> list[dict[str, int]]:
         """Count, per model, how its answers with text ended, as `crowdselect.finish.ENDINGS`; nothing where that is not known."""

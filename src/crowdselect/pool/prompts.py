@@ -15,7 +15,7 @@ from crowdselect.errors import InputError
 from crowdselect.pool.batches import AnswerBatch, Cells, Numbers
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import blank, repaired, without_turns
-from crowdselect.pool.content import Repairs
+from crowdselect.pool.content import Repairs, written
 from crowdselect.pool.index import Index, one_per_id, values_per_id
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.source import Source
@@ -55,7 +55,7 @@ def parse_chat(written: str) -> Chat:
         return []
     if not isinstance(turns, list):
         raise ValueError("not a list")  # noqa: TRY004  (one kind of error for whatever the text is)
-    return [_parse_turn(turn) for turn in turns]
+    return [parse_turn(turn) for turn in turns]
 
 
 def user_turn(text: str) -> Chat:
@@ -91,7 +91,12 @@ def _text_of(turn: dict[str, Any]) -> str:
     return json.dumps(turn["tool_calls"], ensure_ascii=False) if "tool_calls" in turn else ""
 
 
-def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
+def parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
+    """Read one message; see `parse_chat`.
+
+    Raises:
+        ValueError: It is none.
+    """
     if not isinstance(turn, dict):
         raise ValueError("not an object")  # noqa: TRY004  (as above)
     role, content = turn.get("role"), turn.get("content")
@@ -100,6 +105,49 @@ def _parse_turn(turn: Any) -> dict[str, Any]:  # noqa: ANN401  (parsed JSON)
         raise ValueError("role or content is not a text")
     text = Repairs()(content) if isinstance(content, str) else None
     return {"role": role, "content": text, **{name: turn[name] for name in _KEPT if turn.get(name)}}
+
+
+def tool_names(chat: Chat, tools: str | None) -> set[str]:
+    """Name the functions that messages call, and those that may be called: what a chat template has to write.
+
+    Args:
+        chat: The messages.
+        tools: Those that may be called, as JSON; None = there are none.
+
+    Example:
+        >>> tool_names([{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}], None)
+        {'f'}
+    """
+    listed = json.loads(tools) if tools is not None else []
+    found = [*(listed if isinstance(listed, list) else []), *_calls(chat)]
+    inner = [each.get("function", each) for each in found if isinstance(each, dict)]
+    return {str(each["name"]) for each in inner if isinstance(each, dict) and each.get("name")}
+
+
+def for_template(chat: Chat) -> Chat:
+    """Give messages as chat templates read them: the arguments of a call as an object, where they are written as JSON.
+
+    Example:
+        >>> for_template([{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}])
+        [{'role': 'assistant', 'content': None, 'tool_calls': [{'function': {'name': 'f', 'arguments': {}}}]}]
+    """
+    return [
+        {**turn, "tool_calls": [_with_object(call) for call in turn["tool_calls"]]}
+        if "tool_calls" in turn
+        else turn
+        for turn in chat
+    ]
+
+
+def _calls(chat: Chat) -> list[Any]:
+    return [call for turn in chat for call in turn.get("tool_calls", ())]
+
+
+def _with_object(call: Any) -> Any:  # noqa: ANN401  (parsed JSON)
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return call
+    return {**call, "function": {**function, "arguments": written(function.get("arguments"))}}
 
 
 class PoolPrompts:

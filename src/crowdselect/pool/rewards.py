@@ -5,7 +5,7 @@ The second file is joined by (id, model), and by sample where both have it.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,9 +17,11 @@ from crowdselect.numeric.candidates import Candidates
 from crowdselect.pool.batches import Texts
 from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
+from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, sorted_keys
-from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns
+from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns, unlikely
+from crowdselect.pool.missing import without_values
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
 from crowdselect.pool.tall import TallAnswers
@@ -48,15 +50,17 @@ class RewardsFile:
         index: Index,
         answers: WideAnswers | TallAnswers,
         *,
-        aliases: Mapping[str, str],
+        read: HowRead,
+        texts: bool,
         part: bool,
     ) -> None:
         self._part = part
+        self._not_empty = read.not_empty and texts
         self._source = source
         self._columns = replace(columns, rewards=Directed(columns.rewards))
         self._index = index
         self._answers = answers
-        self._aliases = aliases
+        self._aliases = dict(read.aliases)
         self._notes: list[str] = []
         self.lost = 0
         """How many rows belong to no answer; known once the file was read."""
@@ -111,6 +115,9 @@ class RewardsFile:
         if len(rows) and self.lost == len(rows) and not self._part:
             raise self._apart(ids, names, known, models)
         self._note_models(names, models)
+        if self._not_empty:
+            asked = None if sample is None else samples[here]
+            here[here] = self._answers.with_text(rows[here], models[here], asked)
         part = np.where(here, rows, -1)
         path = self._source.path
         return sorted_keys(part, models, samples, index=self._index, names=self._answers.models, path=path)
@@ -256,9 +263,9 @@ class Rewards:
         own: Tall | Wide,
         second: Source | None,
         *,
-        aliases: Mapping[str, str] | None = None,
+        read: HowRead,
     ) -> None:
-        self._aliases = aliases or {}
+        self._read = read
         self._part = False
         self._source = source
         self._own = own
@@ -282,6 +289,7 @@ class Rewards:
         if reward is None and found:
             many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
             combined = f" ({_SEVERAL})" if len(found) > 1 else ""
+            listed = ", ".join(sorted(found, key=unlikely))
             raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
         if reward is None:
             raise RewardError(
@@ -353,7 +361,15 @@ class Rewards:
         """Open the second file for the answers of the pool; None where there is none."""
         if self.second is None or self._columns is None:
             return None
-        return RewardsFile(self.second, self._columns, index, answers, aliases=self._aliases, part=self._part)
+        return RewardsFile(
+            self.second,
+            self._columns,
+            index,
+            answers,
+            read=self._read,
+            texts=self._own.has_texts,
+            part=self._part,
+        )
 
     def _match(self, second: Source) -> RewardColumns:
         """Find the columns of the second file; none may have the name of a reward of the pool."""
@@ -363,7 +379,7 @@ class Rewards:
             raise RewardError(
                 f"{second.path}: {', '.join(both)} is a reward of {self._source.path} too; rename it in one of the two"
             )
-        return columns
+        return without_values(columns, self._read)
 
     def _refuse_nearly(self, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Stop where a column has the name of a reward, and would be the reward if all that it holds were numbers."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
+from crowdselect.pool.content import written
 from crowdselect.pool.howread import PARTS, HowRead
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
 from crowdselect.pool.rowfiles import DECIMAL_COMMA, Row, number_of, wants_point
@@ -13,6 +14,7 @@ from crowdselect.pool.rowfiles import DECIMAL_COMMA, Row, number_of, wants_point
 TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
 REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
+_CALLS = "tool_calls"
 _FINISHES = ("finish_reasons", "finish_reason")
 
 
@@ -90,14 +92,22 @@ def fit_long(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         return [
             Answer(
                 model,
-                row.get(names.response) if names.response else None,
+                _said(row, names),
                 sample=_sample(row, names),
                 reasoning=row.get(names.reasoning) if names.reasoning else None,
                 finish_reason=row.get(names.finish_reason) if names.finish_reason else None,
             )
         ]
 
-    return Fitted(name="long", says="one answer per row", answers=answers, names=names)
+    taken = frozenset({_CALLS} & set(columns))
+    return Fitted(name="long", says="one answer per row", answers=answers, names=names, taken=taken)
+
+
+def _said(row: Row, names: Names) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """The response; where there is none, the calls of tools that a column of their own holds."""
+    response = row.get(names.response) if names.response else None
+    calls = written(row.get(_CALLS)) if response in (None, "") else None
+    return {"role": "assistant", "content": None, _CALLS: calls} if calls else response
 
 
 def is_batch(columns: Columns) -> bool:

@@ -122,6 +122,36 @@ class TallAnswers:
         out[keys.row[said], keys.model[said]] = True
         return out
 
+    def empty(self, rewarded: BoolArray) -> IntArray:
+        """Count the answers with a reward but without text, nor anything else, shape (N, M); see `Pool.empty`."""
+        keys, shape = self.keys, (len(self._index.ids), len(self.models))
+        if not self.sampled:
+            return np.asarray(rewarded & ~self._filled(), dtype=np.int64)
+        own = rewarded & ~self._something & (keys.row >= 0)
+        cells = keys.row[own] * shape[1] + keys.model[own]
+        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+
+    def with_text(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:
+        """Say which (instruction, model), or with samples (instruction, model, sample), have text or anything else; none is unknown."""
+        if samples is None or not self.sampled:
+            return self._filled()[rows, models]
+        return self._something[self.places(rows, models, samples)]
+
+    def _filled(self) -> BoolArray:
+        """Where some answer holds something, shape (N, M)."""
+        out = np.zeros((len(self._index.ids), len(self.models)), dtype=np.bool_)
+        out[self.keys.row[self._something], self.keys.model[self._something]] = True
+        return out
+
+    @cached_property
+    def _something(self) -> BoolArray:
+        """Which answers take part and have text, or are something other than text, shape (A,)."""
+        odd = self._layout.not_text
+        if odd is None:
+            return self._said
+        other = to_numpy(self._flat(f"coalesce({odd}, false)")).astype(np.bool_)
+        return self._said | (other & (self.keys.row >= 0))
+
     def rewards(self, reward: str) -> FloatArray:
         """Read a reward of every answer, shape (A,), NaN = none."""
         return to_numpy(self._flat(self._layout.rewards[reward]))
@@ -472,6 +502,12 @@ class TallAnswers:
             out[answer] = counts.get(cell, 0)
             counts[cell] = counts.get(cell, 0) + 1
         how = "their place" if self._layout.nested else "their content"
+        if not self._layout.nested and self._are_copies(rows, codes, again):
+            self.notes.append(
+                f"{counted(len(again) - len(counts), 'row')} equal to another in all columns and without a sample number: taken "
+                "for samples that agree; if they are copies, drop them"
+            )
+            return out
         self.notes.append(
             f"{len(again)} answers share instruction and model and have no sample number: they are samples, numbered by {how}"
         )
@@ -493,6 +529,12 @@ class TallAnswers:
         if gone:
             self.notes.append(f"counted once: {counted(len(gone), 'answer')} that other rows hold, too")
         return out
+
+    def _are_copies(self, rows: IntArray, codes: IntArray, again: IntArray) -> bool:
+        """Whether the answers of each model to an instruction are equal in all columns, of some that stand several times."""
+        content = self._contents(self._rows[again], whole=True)
+        cells = list(zip(rows[again].tolist(), codes[again].tolist(), strict=True))
+        return len(set(zip(cells, content, strict=True))) == len(set(cells))
 
     def _without_twins(
         self, rows: IntArray, codes: IntArray, samples: FloatArray, again: IntArray

@@ -87,6 +87,11 @@ class Tall:
     may_lack_model: bool = False
     """A row without a model is no answer; it tells of its instruction only."""
 
+    @property
+    def has_texts(self) -> bool:
+        """There is a place for responses, filled or not."""
+        return self.response is not None
+
 
 @dataclass(frozen=True, slots=True)
 class RewardColumns:
@@ -118,6 +123,11 @@ class Wide:
     """Model → where its response is in a Parquet schema."""
     bools: frozenset[str] = frozenset()
     """Rewards that are true or false, for all models that have them."""
+
+    @property
+    def has_texts(self) -> bool:
+        """There is a place for responses, filled or not."""
+        return bool(self.responses)
 
 
 @dataclass(frozen=True, slots=True)

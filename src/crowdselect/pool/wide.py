@@ -65,6 +65,14 @@ class WideAnswers:
         self._fill(out, unproven)
         return out
 
+    def empty(self, rewarded: BoolArray) -> IntArray:
+        """Count the answers with a reward but without text, shape (N, M); see `Pool.empty`."""
+        return np.asarray(rewarded & ~self.answered(), dtype=np.int64)
+
+    def with_text(self, rows: IntArray, models: IntArray, samples: FloatArray | None) -> BoolArray:  # noqa: ARG002  (as TallAnswers)
+        """Say which (instruction, model) have a response that is not empty."""
+        return self.answered()[rows, models]
+
     @cached_property
     def _thinking(self) -> frozenset[str]:
         """The models some of whose responses hold reasoning."""

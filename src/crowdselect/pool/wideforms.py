@@ -145,7 +145,7 @@ def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
     )
     numbers = [n for n in columns if _per_model(columns[n], _are_numbers) and n not in names.taken]
     numbers = [n for n in numbers if n in {"scores", "rewards", "ratings", "correct"}]
-    if texts is None and not numbers:
+    if texts is None and (not numbers or _has_one_answer(names)):
         return None
     if not (names.asked or names.id is not None):
         return None
@@ -160,6 +160,11 @@ def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
     taken = {*numbers, *([texts] if texts else [])}
     says = f"a value per model in {' and '.join(sorted(taken))}"
     return _wide("structs", says, names, answers, taken, map(_singular, numbers))
+
+
+def _has_one_answer(names: Names) -> bool:
+    """Whether a row holds one answer, so that numbers in an object are its own, not of models; `answer` may be the right one."""
+    return names.response not in {None, "answer"}
 
 
 def _each_sample(model: str, text: Any, values: Mapping[str, Any]) -> Iterator[Answer]:  # noqa: ANN401
@@ -207,6 +212,8 @@ def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
     paths = _number_structs(columns, names)
     if any(kind.name == "struct" and "content" in kind.fields for kind in columns.values()):
         return None  # answers of models, see `zoo`
+    if _has_one_answer(names):
+        return None
     named = names.model is not None or how.model is not None
     if not (columns_of or paths) or named or not (names.asked or names.id is not None):
         return None
@@ -287,6 +294,8 @@ def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # n
     """Recognise an object for each model."""
     models = [name for name in zoo_models(columns) if name not in names.taken]
     if not models or not (names.asked or names.id is not None):
+        return None
+    if _has_one_answer(names) and not any("content" in columns[model].fields for model in models):
         return None
 
     def answers(row: Row) -> Iterator[Answer]:

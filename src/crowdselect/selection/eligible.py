@@ -16,12 +16,13 @@ from crowdselect.pool.files import find_files, fingerprint
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import found_in, read_ids
-from crowdselect.selection.formats import holds_of
+from crowdselect.selection.formats import holds_of, no_room
 from crowdselect.selection.keep import bands_of
 from crowdselect.selection.options import RL, Options
 from crowdselect.selection.quota import read_quota, without_quota
 from crowdselect.selection.rl import lacking
 from crowdselect.selection.rows import Rows
+from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, ObjectArray
 
 UNDEFINED = {
@@ -29,21 +30,24 @@ UNDEFINED = {
 }
 """The metrics' own reasons, by code."""
 
+NEEDS_TOOLS = "it needs tools, which the {} does not hold"
+"""What is said of a row where a format, or a chat template, has no place for them."""
+
 REASONS: dict[str, str] = {
     "selected": "chosen",
     "below_cut": "eligible, but others score higher",
     "excluded": "listed in `exclude`",
     "not_included": "not listed in `include`",
     "malformed": "its row is malformed (what is wrong follows the colon)",
-    "not_text": "it holds something other than text, or all its answers do",
+    "not_text": "it holds something other than text, or all its answers do, such as calls of tools",
     "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
-    "no_tools": "it needs tools, which the format does not hold",
+    "no_tools": NEEDS_TOOLS.format("format"),
     "no_instruction": "it has no text",
     "too_few_rewards": "fewer models with a reward than two, or than a metric with a weight needs",
     **{code: undefined.words for code, undefined in UNDEFINED.items()},
     "no_number": "it has no value of a number that has a weight or a band (named after the colon)",
     "unfinished": "every answer that `answer` could take was cut, filtered or failed (`allow_cut=True` allows those that were cut)",
-    "no_answer": "no answer with text that `answer` could take",
+    "no_answer": "no answer with text, which a call of tools has not, that `answer` could take",
     "no_pair": "no two answers to one prompt with different rewards",
     "no_reference": "it has nothing to check an answer against",
     "outside": "a number lies outside its band of `keep` (named after the colon)",
@@ -58,6 +62,11 @@ REASONS: dict[str, str] = {
 
 ELIGIBLE = ""
 
+_LACKING = {
+    "tools": ("no_tools", "needs tools", "need tools"),
+    "turns": ("bad_turns", "has turns that do not alternate", "have turns that do not alternate"),
+}
+"""What a row may need of a format; the reason where the format does not hold it, and words for one row and for more. The first counts."""
 _NONE = -1
 _FEWEST = 2  # models with a reward that an instruction needs, unless a band says otherwise
 
@@ -233,11 +242,8 @@ def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
     if rows.left_out is None or rows.needs is None:
         return {}
     kinds = ("malformed", "not_text", "bad_turns", *(("no_answer",) if options.format != RL else ()))
-    name = options.format or ("dpo" if options.pairs else None)
-    holds = holds_of(name, trainer=options.trainer, file_type=options.file_type)
-    lacks = {
-        need: code for need, code in (("tools", "no_tools"), ("turns", "bad_turns")) if need not in holds
-    }
+    holds = holds_of(_format_of(options), trainer=options.trainer, file_type=options.file_type)
+    lacks = {need: code for need, (code, *_) in _LACKING.items() if need not in holds}
     barred: dict[str, BoolArray] = {}
     # Of millions of rows few are odd, most often none.
     for row in np.flatnonzero(rows.left_out != np.array(None)):
@@ -245,10 +251,40 @@ def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
         if code in kinds:
             barred.setdefault(code, np.zeros(len(rows.left_out), dtype=np.bool_))[row] = True
     for row in np.flatnonzero(rows.needs != "") if lacks else ():
-        for code in (lacks[need] for need in rows.needs[row].split() if need in lacks):
+        # With tools, turns do not alternate: the tools are the reason.
+        code = next((lacks[need] for need in lacks if need in rows.needs[row].split()), None)
+        if code is not None:
             barred.setdefault(code, np.zeros(len(rows.needs), dtype=np.bool_))[row] = True
     order = (*kinds, "no_tools")
     return {code: barred[code] for code in order if code in barred}
+
+
+def format_lines(reasons: ObjectArray, rows: Rows, options: Options) -> list[str]:
+    """Say how many rows the format or the trainer bars, and which others would hold them.
+
+    Args:
+        reasons: From `bars`, shape (N,).
+        rows: What is known of the pool.
+        options: `format`, `trainer`, `file_type` and `pairs` count here.
+    """
+    if rows.needs is None or rows.left_out is None:
+        return []
+    lines = []
+    for need, (code, *words) in _LACKING.items():
+        count = int(((reasons == code) & (rows.left_out != np.array(code))).sum())
+        if count:
+            who, others = no_room(
+                need, _format_of(options), trainer=options.trainer, file_type=options.file_type
+            )
+            would = f"; {others} would" if others else ""
+            lines.append(
+                f"{counted(count, 'instruction')} {words[count > 1]}, which {who} does not hold{would}"
+            )
+    return lines
+
+
+def _format_of(options: Options) -> str | None:
+    return options.format or ("dpo" if options.pairs else None)
 
 
 def _undefined(rows: Rows, options: Options, *, too_few: BoolArray) -> dict[str, BoolArray]:

@@ -17,14 +17,14 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.files import is_remote
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.clusters import Grouping
-from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts, id_doubt
+from crowdselect.selection.eligible import ELIGIBLE, benchmark_facts, format_lines, id_doubt
 from crowdselect.selection.fitting import AS_USUAL, Fitting
 from crowdselect.selection.keep import lowest_kept
 from crowdselect.selection.methods import Method, Seen
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
-from crowdselect.selection.rewards import marker_lines
+from crowdselect.selection.rewards import empty_line, marker_lines
 from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
@@ -401,6 +401,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     doubt = id_doubt(pool, most=int(rows.n_rewards.max(initial=0)), repeated=repeated)
     warnings += [] if doubt is None else [doubt]
     warnings += marker_lines(str(rows.reward), rows.ends)
+    warnings += format_lines(found.reasons, rows, found.seen.options)
     chosen = choice.rank > 0
     lowest = rows.lowest
     poor = int((answers.best_reward[chosen] == lowest).sum())
@@ -417,7 +418,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
             f"{given['fewer']} of the {int(chosen.sum())} chosen instructions have fewer than {given['wanted']} different answers; "
             f"there are {given['all']} in all"
         )
-    warnings += answer_notes(answers, said=pool.has_responses, allow_cut=found.seen.options.allow_cut)
+    warnings += answer_notes(answers, allow_cut=found.seen.options.allow_cut)
     if not has_text or not (pool.has_responses or rows.checked is not None):
         absent, wanted = (
             ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
@@ -448,14 +449,10 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     return warnings
 
 
-def answer_notes(answers: ChosenAnswers, *, said: bool, allow_cut: bool) -> list[str]:
-    """Describe the answers that have no text, in a pool that has texts (`said`), and those that did not end as they should."""
-    notes = ending_notes(answers.endings, allow_cut=allow_cut)
-    if said and answers.unsaid:
-        several = answers.unsaid > 1
-        words = "scored answers have no text and were" if several else "scored answer has no text and was"
-        notes.insert(0, f"{answers.unsaid} {words} skipped")
-    return notes
+def answer_notes(answers: ChosenAnswers, *, allow_cut: bool) -> list[str]:
+    """Describe the answers that have a reward but no text, and those that did not end as they should."""
+    empty = [empty_line(answers.empty)] if answers.empty else []
+    return [*empty, *ending_notes(answers.endings, allow_cut=allow_cut)]
 
 
 _ENDED = {

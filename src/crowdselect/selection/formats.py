@@ -98,6 +98,39 @@ def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozen
     return frozenset({"turns", "tools"} if whole else {"turns"})
 
 
+def no_room(need: str, name: str | None, *, trainer: str | None, file_type: str) -> tuple[str, str]:
+    """Say what does not hold something that conversations may need, and which options would.
+
+    Args:
+        need: `turns` or `tools`.
+        name: As for `holds_of`, which does not name it for these.
+        trainer: Likewise.
+        file_type: Likewise.
+
+    Returns:
+        Both in words; the second is empty where no option would.
+
+    Example:
+        >>> no_room("tools", "dpo", trainer="ms-swift", file_type="jsonl")
+        ('the file for ms-swift', "`trainer='trl'`, `trainer='axolotl'` or `trainer='unsloth'`")
+    """
+    if trainer is None:
+        if name == RL:
+            return f"`format={name!r}`", ""
+        if name in IN_TURNS:
+            whole = need in holds_of("messages", trainer=None, file_type=file_type)
+            return f"`format={name!r}`", "`format='messages'`" + ("" if whole else " and `file_type='jsonl'`")
+        return f"`file_type={file_type!r}`", "`file_type='jsonl'`"
+    kept = name if name in {"dpo", RL} else None
+    others = [
+        f"`trainer={other!r}`"
+        for other, reads in TRAINERS.items()
+        if (kept or "messages") in reads.forms and need in holds_of(kept, trainer=other, file_type="jsonl")
+    ]
+    listed = " or ".join(part for part in (", ".join(others[:-1]), *others[-1:]) if part)
+    return f"the file for {TRAINERS[trainer].title}", listed
+
+
 def record(
     name: str,
     *,

@@ -10,11 +10,19 @@ from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
+from crowdselect.pool.layouts import unlikely
 from crowdselect.pool.pool import Pool
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
-from crowdselect.selection.rewards import ends_of, marker_line, marker_lines, rewards_in
+from crowdselect.selection.rewards import (
+    empty_answers,
+    empty_line,
+    ends_of,
+    marker_line,
+    marker_lines,
+    rewards_in,
+)
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
@@ -59,6 +67,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         for name, found in rewards.items()
         if found["lowest"] == found["highest"]
     ]
+    empty = None
+    if pool.has_responses:
+        empty = int(empty_answers(pool, [*matrices]).sum()) if matrices else 0
     with_text = np.array([text is not None for text in texts], dtype=bool)
     malformed = np.array([str(why).startswith("malformed") for why in pool.left_out()], dtype=bool)
     endings = pool.endings()
@@ -95,7 +106,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "usual_reward": pool.usual_reward,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
-        "empty_answers": _empty(pool, list(matrices.values())) if pool.has_responses else None,
+        "empty_answers": empty,
         "crowd": [told[name] for name in pool.models if name not in students],
         "students": [told[name] for name in students],
         "notes": [*pool.notes, *notes, *missing],
@@ -105,6 +116,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *equal,
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
+            *([empty_line(empty)] if empty else []),
         ],
     }
 
@@ -224,13 +236,14 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
         return {name: _scores(pool, name)}, []
     matrices: dict[str, FloatArray] = {}
     notes: list[str] = []
-    for name in pool.reward_columns[:_MOST_REWARDS]:
+    for name in sorted(pool.reward_columns, key=unlikely)[:_MOST_REWARDS]:
         try:
             matrices[name] = _scores(pool, name)
         except RewardError as error:
             notes.append(str(error))
     # A number that is the same for all answers to an instruction tells of the instruction: it comes last.
-    matrices = dict(sorted(matrices.items(), key=lambda found: not _differs_within(found[1])))
+    order = {name: (not _differs_within(matrix), unlikely(name)) for name, matrix in matrices.items()}
+    matrices = {name: matrices[name] for name in sorted(matrices, key=lambda name: order[name])}
     if len(pool.reward_columns) > _MOST_REWARDS:
         notes.append(
             f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
@@ -252,14 +265,6 @@ def _scores(pool: Pool, name: str) -> FloatArray:
     if np.isnan(scores).all():
         raise RewardError(f"{pool.path}: no reward: {name} is missing for every instruction and model")
     return scores
-
-
-def _empty(pool: Pool, matrices: list[FloatArray]) -> int:
-    """Count the answers that have a reward but no text; cells without a row are gaps, not empty answers."""
-    if not matrices:
-        return 0
-    rewarded = np.any([~np.isnan(matrix) for matrix in matrices], axis=0)
-    return int((rewarded & ~pool.answered()).sum())
 
 
 def _describe(matrix: FloatArray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from crowdselect.errors import InputError
 from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.metrics import METRICS, Ties, compute_metrics
-from crowdselect.numeric.responses import ChosenAnswers, answers_among, find_answers, fits_of, unsaid
+from crowdselect.numeric.responses import ChosenAnswers, answers_among, find_answers, fits_of
 from crowdselect.pool.batches import Targets
 from crowdselect.pool.shards import Ids
 from crowdselect.seeding import UInt64Array, reseeded, seeded_hash
@@ -51,6 +51,8 @@ class Matrix:
     """Share of each model's answers that are good, shape (N, M), NaN = no reward; None = not wanted."""
     student_good: FloatArray | None = None
     """The same of the student, shape (N,), where it is a model of the pool."""
+    empty: IntArray | None = None
+    """From `empty_answers`, shape (N, M); None = not wanted."""
 
     def rows(self, rows: IntArray) -> "Matrix":
         """Take some rows, ascending."""
@@ -99,6 +101,7 @@ class Matrix:
             self.agreement,
             changed(self.good),
             self.student_good,
+            changed(self.empty),
         )
 
 
@@ -136,9 +139,10 @@ def answers_of(
             answer=answer,
             pairs=options.pairs,
             per_row=options.answers_per_row,
-            unsaid=unsaid(matrix.scores, usable),
             good=None if fits is None else fits.share,
         )
+    empty = 0 if matrix.empty is None else int(matrix.empty.sum())
+    answers = replace(answers, empty=empty)
     return with_targets(answers, matrix.targets, matrix.scores, options=options, models=names)
 
 
@@ -170,11 +174,10 @@ def with_targets(
     if barred is None:
         return answers
     rewarded = ~np.isnan(scores)
-    unsaid = answers.unsaid - int((barred & rewarded).sum())
     wanted = barred if options.answer == "random" else barred & rewarded
     if options.answer.startswith("model:"):
         wanted = barred[:, [models.index(options.answer.removeprefix("model:"))]]
-    return replace(answers, unsaid=unsaid, unfinished=np.any(wanted, axis=1), endings=targets.endings)
+    return replace(answers, unfinished=np.any(wanted, axis=1), endings=targets.endings)
 
 
 def checked_metrics(

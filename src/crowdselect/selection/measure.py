@@ -37,7 +37,14 @@ from crowdselect.selection.matrix import Matrix, answers_of, checked_metrics
 from crowdselect.selection.numbers import Measured, rests_on_full_marks
 from crowdselect.selection.options import BEST_STUDENT, Options
 from crowdselect.selection.overlap import QuestionIndex
-from crowdselect.selection.rewards import RewardsIn, candidates_among, candidates_of, rewards_in, texts_told
+from crowdselect.selection.rewards import (
+    RewardsIn,
+    candidates_among,
+    candidates_of,
+    empty_answers,
+    rewards_in,
+    texts_told,
+)
 from crowdselect.types import FloatArray, IntArray, Table
 
 GOOD, STUDENT_GOOD = "good", "good of the student"
@@ -214,7 +221,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         "ends": matrix.ends,
         "kept": kept,
         "lost": pool.lost_rewards,
-        "without_text": answers.unsaid,
+        "empty": answers.empty,
         "endings": dict(answers.endings),
     }
     return pa.table(columns).replace_schema_metadata({"facts": json.dumps(facts)}), matrix
@@ -257,7 +264,7 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
     if any(map(rests_on_full_marks, look.numbers)):
         passes, marks = widened(found.passes(), np.nan), found.marks
     good = _good(found, look, pool.models)
-    targets = Targets(~np.isnan(scores))
+    targets, empty = Targets(~np.isnan(scores)), None
     if options is None:
         highest = None if found.cells is None else widened(found.cells.highest(), np.nan)
         return Matrix(
@@ -278,6 +285,8 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
         own = pool.targets(allow_cut=options.allow_cut, models=look.models)
         barred = None if own.barred is None else widened(own.barred, False)
         targets = Targets(widened(own.usable, False), barred, own.endings)
+        rewards = (look.reward,) if isinstance(look.reward, str) else look.reward
+        empty = widened(empty_answers(pool, rewards), 0) if rewards else None
     if options.pairs != BEST_STUDENT:
         candidates = candidates_of(pool, look.sample_reward, options)
         candidates = None if candidates is None else candidates.among(pool.models, look.models)
@@ -302,6 +311,7 @@ def matrix_of(pool: Pool, look: Look) -> Matrix:
         found.ends,
         found.agreement,
         *good,
+        empty,
     )
 
 

@@ -85,7 +85,7 @@ def answers_in(merged: Merged) -> ChosenAnswers:
         merged.numbers("best_reward"),
         reward=merged.numbers("reward"),
         rejected_reward=merged.numbers("rejected_reward") if paired else None,
-        unsaid=merged.total("without_text"),
+        empty=merged.total("empty"),
         sample=merged.numbers("sample") if sampled else None,
         rejected_sample=merged.numbers("rejected_sample")
         if "rejected_sample" in merged.table.column_names

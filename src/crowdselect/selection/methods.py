@@ -15,7 +15,7 @@ from crowdselect.pool.pool import Pool
 from crowdselect.progress import Progress
 from crowdselect.seeding import UInt64Array, reseeded
 from crowdselect.selection.clusters import Grouping, group, lookahead
-from crowdselect.selection.eligible import ELIGIBLE, id_doubt, left_out, tally
+from crowdselect.selection.eligible import ELIGIBLE, format_lines, id_doubt, left_out, tally
 from crowdselect.selection.numbers import as_numbers
 from crowdselect.selection.options import Options
 from crowdselect.selection.reading import (
@@ -294,7 +294,7 @@ def check_rows(options: Options, reasons: ObjectArray, rows: Rows, pool: Pool) -
     if barred:
         repeated = len(rows) - len(np.unique(rows.groups))
         doubt = id_doubt(pool, most=int(rows.n_rewards.max(initial=0)), repeated=repeated)
-        barred += "" if doubt is None else f"; {doubt}"
+        barred += "".join(f"; {line}" for line in (*format_lines(reasons, rows, options), doubt) if line)
     check_budget(options.budget, eligible=eligible, groups=rows.groups, barred=barred)
 
 

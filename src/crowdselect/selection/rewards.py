@@ -112,6 +112,40 @@ def marker_line(name: str, ends: Ends) -> str:
     )
 
 
+def empty_answers(pool: Pool, names: Sequence[str]) -> IntArray:
+    """Count, in each cell of a pool or of one shard, the answers that have one of some rewards but no text; see `Pool.empty`.
+
+    Args:
+        pool: One with responses.
+        names: From `Pool.reward_name`, one at least.
+    """
+    samples = pool.samples
+    read = pool.scores_of_part if samples is None else samples.rewards
+    return pool.empty(np.any([~np.isnan(read(name)) for name in names], axis=0))
+
+
+def empty_line(count: int) -> str:
+    """Say that answers without a text have rewards, and how those are left out.
+
+    Example:
+        >>> empty_line(1)
+        "1 answer has a reward but no text: it is not trained on, but its reward counts, as in difficulty; if it stands for a call that failed, leave it out with `missing='empty'`"
+    """
+    one = count == 1
+    said = "1 answer has a reward" if one else f"{count:,} answers have a reward"
+    rest = (
+        "it is not trained on, but its reward counts"
+        if one
+        else "they are not trained on, but their rewards count"
+    )
+    doubt = (
+        "it stands for a call that failed, leave it out"
+        if one
+        else "they stand for calls that failed, leave them out"
+    )
+    return f"{said} but no text: {rest}, as in difficulty; if {doubt} with `missing='empty'`"
+
+
 def texts_told(options: Options) -> Texts | None:
     """How the texts of answers have to be told apart."""
     if options.pairs is not None:

@@ -12,6 +12,7 @@ from crowdselect.errors import InputError, near_miss
 from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
+from crowdselect.selection.formats import holds_of, no_room
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import stratum_words
@@ -407,14 +408,15 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
             else f"a quota of up to {row['place']} in {where} (a larger `budget`)"
         )
         return f"to be chosen it needs {more}, or {room}"
+    turns = _room("turns", options)
     advice = {
         "excluded": "take its id out of `exclude`",
         "unfinished": "only if one of its answers were finished, or with `allow_cut=True` if it was cut",
         "not_included": "add its id to `include`",
         "malformed": "correct its row",
-        "not_text": "only text can be trained on here",
-        "bad_turns": "give it turns that an answer may follow, or write another `format`",
-        "no_tools": "write a `format` that holds tools, such as messages as JSONL",
+        "not_text": "only text can be trained on here: the pool needs a prompt of text and an answer of text",
+        "bad_turns": "give it turns that an answer may follow" + (f", or {turns}" if turns else ""),
+        "no_tools": _room("tools", options) or "no option holds tools here",
         "no_instruction": "add its text to the pool",
         "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or write `keep='rewards=1..'`",
         "no_number": "give it that number, or leave its weight or its band out",
@@ -431,6 +433,16 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
+
+
+def _room(need: str, options: Mapping[str, Any]) -> str:
+    """The options that would hold what a row needs; nothing where those of the selection do."""
+    name = options.get("format") or ("dpo" if options.get("pairs") else None)
+    trainer, kind = options.get("trainer"), options.get("file_type") or "jsonl"
+    if need in holds_of(name, trainer=trainer, file_type=kind):
+        return ""
+    others = no_room(need, name, trainer=trainer, file_type=kind)[1]
+    return others and f"write it with {others}"
 
 
 def _shown(row: Row, name: str) -> str:

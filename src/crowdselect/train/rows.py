@@ -16,20 +16,26 @@ import pyarrow as pa
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.malformed import Malformed
+from crowdselect.pool.content import written
 from crowdselect.pool.files import file_type
+from crowdselect.pool.prompts import Chat, for_template, parse_turn, tool_names
 from crowdselect.pool.rowfiles import Broken, Row, rows_of
 from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
 from crowdselect.seeding import seeded_hash
+from crowdselect.selection.eligible import NEEDS_TOOLS
 from crowdselect.train.student import EXTRA, Student
 from crowdselect.writing import read_manifest
 
-Messages = list[dict[str, str]]
+Messages = Chat
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 _WANTED = (
     "wanted messages, prompt and completion, conversations (sharegpt), instruction and output (alpaca), or prompt, "
     "chosen and rejected"
 )
+
+
+_WITHOUT_TOOLS = {"simpo", "orpo"}  # objectives whose trainers in TRL pass no tools to the template
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,13 @@ class TrainRow:
     answer: str
     rejected: str | None = None
     """The answer that `answer` is preferred to; None if there is none."""
+    tools: str | None = None
+    """Those that may be called, as JSON; None if there are none."""
+
+    @property
+    def tool_names(self) -> set[str]:
+        """The functions that the prompt calls or may call."""
+        return tool_names(self.prompt, self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +77,10 @@ class TrainRows:
 
     def fingerprint(self) -> str:
         """Hash the rows, whatever their order and format: 64 hexadecimal digits."""
-        lines = sorted(json.dumps([r.id, r.prompt, r.answer, r.rejected]) for r in self.rows)
+        lines = sorted(
+            json.dumps([r.id, r.prompt, r.answer, r.rejected, *([r.tools] if r.tools else [])])
+            for r in self.rows
+        )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -188,7 +204,11 @@ def _row(placed: tuple[str, Row | Broken]) -> TrainRow:
             raise InputError(
                 f"{where}: the {name} is empty; there is nothing to learn from; leave the row out"
             )
-    return TrainRow(str(id_), prompt, answer, rejected)
+    tools = record.get("tools")
+    if tools is not None and not isinstance(written(tools), list):
+        raise InputError(f"{where}: tools is {str(tools)[:80]!r}; wanted a list")
+    listed = json.dumps(written(tools)) if tools else None
+    return TrainRow(str(id_), for_template(prompt), answer, rejected, listed)
 
 
 def _of_messages(record: Mapping[str, Any], where: str) -> tuple[Messages, str, str | None]:
@@ -277,24 +297,30 @@ def _system(record: Mapping[str, Any]) -> Messages:
 
 
 def _checked(messages: Any, where: str) -> Messages:  # noqa: ANN401  (whatever the file holds)
-    """Return role and content of messages; both must be texts."""
+    """Return role and content of messages, which must be texts, but for a content beside calls of tools."""
     if not isinstance(messages, list) or not messages:
         raise InputError(f"{where} is not a list of messages; wanted objects with role and content")
+    found = []
     for message in messages:
-        fits = isinstance(message, dict) and all(isinstance(message.get(k), str) for k in ("role", "content"))
-        if not fits:
+        try:
+            found.append(parse_turn(message))
+        except ValueError as error:
             raise InputError(
-                f"{where} holds {str(message)[:80]!r}; wanted an object with role and content as text"
-            )
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+                f"{where} holds {str(message)[:80]!r}; wanted an object with role and content as text, or with "
+                "tool_calls instead of a content"
+            ) from error
+    return found
 
 
 def _last(messages: Messages, where: str) -> str:
-    if messages[-1]["role"] != "assistant":
+    last = messages[-1]
+    if last["role"] != "assistant":
+        raise InputError(f"{where}: the last message is of {last['role']!r}; wanted the assistant's answer")
+    if "tool_calls" in last:
         raise InputError(
-            f"{where}: the last message is of {messages[-1]['role']!r}; wanted the assistant's answer"
+            f"{where}: the answer is a call of tools; only texts are trained on; leave the row out"
         )
-    return messages[-1]["content"]
+    return str(last["content"])
 
 
 def _only(answer: Any, where: str) -> str:  # noqa: ANN401  (whatever the file holds)
@@ -349,6 +375,10 @@ def lengths(
     counted = []
     for at, row in enumerate(rows):
         answers = [row.answer] if objective == "sft" or row.rejected is None else [row.answer, row.rejected]
+        if objective in _WITHOUT_TOOLS and row.tool_names:
+            raise InputError(
+                f"id {row.id!r}: {NEEDS_TOOLS.format(f'trainer for {objective}')}; leave the row out, or train with dpo"
+            )
         prompt = _ids(row, row.prompt, student, ask=True)
         parts = [_part(row, prompt, answer, student, limit=limit, objective=objective) for answer in answers]
         counted.append(
@@ -384,14 +414,23 @@ def _part(
 
 def _ids(row: TrainRow, messages: Messages, student: Student, *, ask: bool) -> list[int]:
     jinja: Any = optional("jinja2", extra=EXTRA)
+    tools = None if row.tools is None else json.loads(row.tools)
     try:
-        encoded = student.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=ask, tokenize=True, return_dict=True
+        text = student.tokenizer.apply_chat_template(
+            messages, tools=tools, add_generation_prompt=ask, tokenize=False
         )
-    except jinja.TemplateError as error:
+        encoded = student.tokenizer.apply_chat_template(
+            messages, tools=tools, add_generation_prompt=ask, tokenize=True, return_dict=True
+        )
+    except (jinja.TemplateError, TypeError) as error:  # the latter where one joins a text and an object
         raise InputError(
             f"id {row.id!r}: the chat template refuses it: {one_line(error)}; leave the row out, or give another "
             "template with `chat_template`"
         ) from error
+    if not all(name in text for name in row.tool_names):
+        raise InputError(
+            f"id {row.id!r}: {NEEDS_TOOLS.format('chat template')}; leave the row out, or give another template with "
+            "`chat_template`"
+        )
     ids: list[int] = encoded["input_ids"]
     return ids

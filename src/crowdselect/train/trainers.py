@@ -112,7 +112,6 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
     Raises:
         OptionError: The trainer does not have a setting, or refuses it.
     """
-    datasets = optional("datasets", extra=EXTRA)
     plan, settings = prepared.plan, prepared.plan.settings
     kind, config = _classes(str(settings.objective))
     wanted = arguments(plan, folder, keep=keep, fresh=fresh)
@@ -125,10 +124,8 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
     trainer = kind(
         model=model,
         args=args,
-        train_dataset=datasets.Dataset.from_list(records(prepared.train, plan)),
-        eval_dataset=datasets.Dataset.from_list(records(prepared.held_out, plan))
-        if prepared.held_out
-        else None,
+        train_dataset=_dataset(prepared.train, plan),
+        eval_dataset=_dataset(prepared.held_out, plan) if prepared.held_out else None,
         processing_class=prepared.student.tokenizer,
         peft_config=lora_config(settings) if settings.lora else None,
     )
@@ -140,11 +137,28 @@ def build_trainer(prepared: Prepared, folder: Path, *, keep: bool, fresh: bool) 
 def records(rows: Sequence[TrainRow], plan: TrainPlan) -> list[dict[str, Any]]:
     """Convert rows for TRL: prompt and completion separately, so that the loss is on the completion alone."""
     if plan.settings.objective == "sft":
-        return [{"prompt": row.prompt, "completion": _assistant(row.answer)} for row in rows]
+        return [{"prompt": row.prompt, "completion": _assistant(row.answer)} | _tools(row) for row in rows]
     return [
         {"prompt": row.prompt, "chosen": _assistant(row.answer), "rejected": _assistant(row.rejected or "")}
+        | _tools(row)
         for row in rows
     ]
+
+
+def _tools(row: TrainRow) -> dict[str, str]:
+    return {} if row.tools is None else {"tools": row.tools}
+
+
+def _dataset(rows: Sequence[TrainRow], plan: TrainPlan) -> Any:  # noqa: ANN401  (of datasets)
+    """Make a data set. Calls of tools have no common type: their messages go as JSON, or Arrow would add what others have."""
+    datasets = optional("datasets", extra=EXTRA)
+    found = records(rows, plan)
+    if not any(row.tool_names for row in rows):
+        return datasets.Dataset.from_list(found)
+    kinds = {name: datasets.Json() for name in found[0]} | {"tools": datasets.Value("string")}
+    return datasets.Dataset.from_list(
+        [{"tools": None} | each for each in found], features=datasets.Features(kinds)
+    )
 
 
 def arguments(plan: TrainPlan, folder: Path, *, keep: bool, fresh: bool) -> dict[str, Any]:

@@ -1,0 +1,192 @@
+"""Answers without a text beside a reward: told of, and left out on request, in every shape of pool."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crowdselect import Options, load_selection, open_pool, select
+from crowdselect.errors import OptionError
+from crowdselect.selection.inspection import inspect_pool
+
+MODELS = ("Qwen2.5-1.5B-Instruct", "Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct")
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+
+
+def crashed(i, j):
+    """The third model fails at the first two instructions; the first one is really wrong at the third."""
+    return j == 2 and i < 2
+
+
+def rows(*, none=None, score=True):
+    return [
+        {
+            "id": f"q{i}",
+            "instruction": f"Question {i}?",
+            "model": model,
+            "response": none if crashed(i, j) else f"Answer {i} of {model}",
+            **(
+                {"score": 0.0 if crashed(i, j) or (i, j) == (2, 0) else 0.5 + i / 20 + j / 10}
+                if score
+                else {}
+            ),
+        }
+        for i in range(6)
+        for j, model in enumerate(MODELS)
+    ]
+
+
+def per_instruction(each):
+    """The shapes of a row per instruction: objects, distilabel's lists, and a struct per model."""
+    found = {}
+    for row in each:
+        found.setdefault(row["id"], []).append(row)
+    for id_, own in found.items():
+        texts, scores = [row["response"] or "" for row in own], [row["score"] for row in own]
+        base = {"id": id_, "instruction": own[0]["instruction"]}
+        yield (
+            {
+                **base,
+                "responses": dict(zip(MODELS, texts, strict=True)),
+                "scores": dict(zip(MODELS, scores, strict=True)),
+            },
+            {**base, "generations": texts, "generation_models": [*MODELS], "ratings": scores},
+            {
+                **base,
+                **{
+                    m: {"content": text, "score": score}
+                    for m, text, score in zip(MODELS, texts, scores, strict=True)
+                },
+            },
+        )
+
+
+SHAPES = {
+    "null": rows,
+    "blank": lambda: rows(none=" "),
+    "thought only": lambda: rows(none="<think>Hm</think>"),
+    "rewritten": lambda: [{**row, "prompt": row.pop("instruction")} for row in rows()],
+    "structs": lambda: [each[0] for each in per_instruction(rows())],
+    "lists": lambda: [each[1] for each in per_instruction(rows())],
+    "zoo": lambda: [each[2] for each in per_instruction(rows())],
+}
+
+
+def written(path, each):
+    path.write_text("".join(json.dumps(row) + "\n" for row in each), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rewards_of_empty_answers_are_told_and_left_out(tmp_path, shape):
+    path = written(tmp_path / "pool.jsonl", SHAPES[shape]())
+    with open_pool(path) as pool:
+        reward = pool.reward_name(None)
+        assert np.isnan(pool.scores()).sum() == 0
+        lines = [
+            line
+            for line in inspect_pool(pool)["warnings"]
+            if line.startswith("2 answers have a reward but no text")
+        ]
+        assert len(lines) == 1
+        assert lines[0].endswith("leave them out with `missing='empty'`")
+        assert lines[0] in select(pool, Options(budget=1, clusters=0)).warnings
+    with open_pool(path, missing="empty") as pool:
+        scores = pool.scores(reward)
+        assert np.argwhere(np.isnan(scores)).tolist() == [[0, 2], [1, 2]]
+        assert scores[2, 0] == 0  # a wrong answer stays one
+        found = inspect_pool(pool)
+        assert found["empty_answers"] == 0
+        assert not any("no text" in line for line in found["warnings"])
+        assert not any("no text" in line for line in select(pool, Options(budget=1, clusters=0)).warnings)
+
+
+def test_failed_samples_are_counted_each(tmp_path):
+    each = [{**row, "sample": sample} for row in rows() for sample in (0, 1)]
+    for row in each:
+        row["response"] = row["response"] or ("At last." if row["sample"] else None)
+    path = written(tmp_path / "pool.jsonl", each)
+    with open_pool(path) as pool:
+        assert inspect_pool(pool)["empty_answers"] == 2
+        assert any(
+            "2 answers have a reward but no text" in line
+            for line in select(pool, Options(budget=1, clusters=0)).warnings
+        )
+    with open_pool(path, missing="empty") as pool:
+        assert np.isnan(pool.samples.rewards("score")).sum() == 2
+
+
+def test_a_call_of_tools_is_no_empty_answer(tmp_path):
+    path = written(tmp_path / "pool.jsonl", [{**row, "response": row["response"] or CALL} for row in rows()])
+    with open_pool(path, missing="empty") as pool:
+        assert not np.isnan(pool.scores()).any()
+        assert inspect_pool(pool)["empty_answers"] == 0
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_calls_of_tools_in_a_column_of_their_own_are_answers_without_a_text(tmp_path, ending):
+    calls = [
+        {**row, "tool_calls": CALL["tool_calls"] if row["response"] is None or row["id"] == "q3" else None}
+        for row in rows()
+    ]
+    for row in calls:
+        row["response"] = None if row["id"] == "q3" else row["response"]
+    path = tmp_path / f"pool.{ending}"
+    if ending == "jsonl":
+        written(path, calls)
+    else:
+        pq.write_table(pa.Table.from_pylist(calls), path)
+    with open_pool(path, missing="empty") as pool:
+        assert not np.isnan(pool.scores()).any()
+        said = [note for note in pool.notes if "calls of tools" in note]
+        assert said == [
+            "5 answers are calls of tools without a text: their rewards count, but only texts are trained on"
+        ]
+        assert list(pool.left_out()) == [None, None, None, "not_text", None, None]
+        one = select(pool, Options(budget=1, clusters=0, answer=f"model:{MODELS[2]}"))
+        reasons = dict(zip(one.table["id"].to_pylist(), one.table["reason"].to_pylist(), strict=True))
+        assert [reasons[id_] for id_ in ("q0", "q1", "q3")] == ["no_answer", "no_answer", "not_text"]
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_second_file_of_rewards_follows_too(tmp_path, sampled):
+    number = {"sample": 0} if sampled else {}
+    pool = written(tmp_path / "pool.jsonl", [{**row, **number} for row in rows(score=False)])
+    scores = [
+        {
+            "id": row["id"],
+            "model": row["model"],
+            **number,
+            "score": -1.0 if row["id"] == "q5" else row["score"],
+        }
+        for row in rows()
+    ]
+    second = written(tmp_path / "rewards.jsonl", scores)
+    with open_pool(pool, rewards=second, missing=["empty", -1]) as found:
+        assert np.argwhere(np.isnan(found.scores())).tolist() == [[0, 2], [1, 2], [5, 0], [5, 1], [5, 2]]
+        assert found.lost_rewards == 0
+
+
+def test_without_texts_it_says_that_nothing_changes(tmp_path):
+    each = [{"id": f"q{i}", "instruction": f"Q {i}?", "a-1b": 0.0, "b-2b": 0.5} for i in range(3)]
+    with open_pool(written(tmp_path / "pool.jsonl", each), missing="empty") as pool:
+        assert not np.isnan(pool.scores()).any()
+        assert "`missing='empty'` changes nothing: the pool holds no texts of answers" in pool.notes
+        assert inspect_pool(pool)["empty_answers"] is None
+
+
+def test_the_option(tmp_path, run):
+    pool = str(written(tmp_path / "pool.jsonl", rows()))
+    options = ["--budget", "2", "--clusters", "0", "-o", str(tmp_path / "chosen")]
+    told = run("select", pool, *options)
+    assert "2 answers have a reward but no text: they are not trained on, but their rewards count" in told.err
+    assert "leave them out with --missing empty" in " ".join(told.err.split())
+    again = run("select", pool, "--missing", "empty", *options, "--overwrite")
+    assert "no text" not in again.err
+    assert load_selection(tmp_path / "chosen").facts["read"]["missing"] == ["empty"]
+    assert run("why", tmp_path / "chosen", "q0").code == 0
+    assert "'blank' is neither a number nor empty" in run("inspect", pool, "--missing", "blank").err
+    with pytest.raises(OptionError, match="neither a number nor `empty`"):
+        open_pool(pool, missing="blank")
