@@ -16,13 +16,13 @@ from crowdselect.pool.parts import (
 )
 from crowdselect.pool.rowforms import MODEL_FIELDS, REWARD_LISTS, TEXT_FIELDS, is_number
 
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 
 _DEEPEST = 3
 """Objects within objects that are looked into for what a row asks and holds."""
 
 
-def within(columns: Columns) -> dict[str, Path]:
+def within(columns: Columns) -> dict[str, FieldPath]:
     """Find values inside objects that count as columns: rewards, as in `scores` or a `judge`, and verl's right answer.
 
     Returns:
@@ -32,7 +32,7 @@ def within(columns: Columns) -> dict[str, Path]:
         >>> within({"reward_model": Kind("struct", fields={"ground_truth": Kind("text"), "style": Kind("text")})})
         {'ground_truth': ('reward_model', 'ground_truth')}
     """
-    found: dict[str, Path] = {
+    found: dict[str, FieldPath] = {
         f"{name}.{field}": (name, field)
         for name, kind in columns.items()
         if kind.name == "struct"
@@ -53,7 +53,7 @@ def _is_reward(name: str, field: str) -> bool:
     return name not in NO_MODELS and FIRST_REWARDS.fullmatch(field) is not None
 
 
-def path_to(columns: Columns, name: str) -> tuple[Path, Kind] | None:
+def path_to(columns: Columns, name: str) -> tuple[FieldPath, Kind] | None:
     """Find a value inside objects by the names on the way to it, joined by dots, which names may hold too.
 
     Returns:
@@ -97,7 +97,7 @@ def parts_inside(columns: Columns) -> dict[str, str]:
     """
     found: dict[str, str] = {}
 
-    def look(fields: Mapping[str, Kind], before: Path) -> None:
+    def look(fields: Mapping[str, Kind], before: FieldPath) -> None:
         for name, kind in fields.items():
             path = (*before, name)
             for what, fits in _PARTS.items():
