@@ -187,6 +187,9 @@ def test_the_option(tmp_path, run):
     assert "no text" not in again.err
     assert load_selection(tmp_path / "chosen").facts["read"]["missing"] == ["empty"]
     assert run("why", tmp_path / "chosen", "q0").code == 0
+    (tmp_path / "c.toml").write_text('missing = ["empty", -1]\n')
+    again = run("select", pool, "--config", tmp_path / "c.toml", *options, "--overwrite")
+    assert (again.code, "no text" in again.err) == (0, False)
     assert "'blank' is neither a number nor empty" in run("inspect", pool, "--missing", "blank").err
     with pytest.raises(OptionError, match="neither a number nor `empty`"):
         open_pool(pool, missing="blank")

@@ -9,6 +9,7 @@ import click
 
 from crowdselect.cli.flags import Option
 from crowdselect.errors import OptionError, near_miss
+from crowdselect.pool.howread import EMPTY
 from crowdselect.textfile import not_utf8
 
 
@@ -31,6 +32,11 @@ def _is_table(value: object, holds: Callable[[object], bool]) -> bool:
 _KINDS: dict[str, tuple[Callable[[object], bool], str, str]] = {
     "integer": (_is_whole, "a whole number", "whole numbers"),
     "float": (_is_number, "a number", "numbers"),
+    "missing": (
+        lambda value: _is_number(value) or value == EMPTY,
+        f"a number or {EMPTY}",
+        f"numbers or {EMPTY}",
+    ),
     "boolean": (lambda value: isinstance(value, bool), "true or false", "true or false"),
     "text": (_is_text, "text without a null character", "texts without a null character"),
     "weights": (lambda v: _is_text(v) or _is_table(v, _is_number), "a table of numbers", "tables"),
