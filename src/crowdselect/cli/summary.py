@@ -289,12 +289,14 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
         found = zip(texts, pool.texts_of(list(texts)), strict=True)
         texts = {i: visible(text or "", width=_LONGEST) for i, text in found}
     weights = {name: weight for name, weight in selection.options["weights"].items() if weight}
+    # Of rows that examples take the score is the turn alone.
+    score = "similarity" if picks and "similarity" in picks[0] else "score"
     table(
         [
             ">rank",
             "instruction",
             ">cluster",
-            *([] if weights else [">score"]),
+            *([] if weights else [f">{score}"]),
             *(f">{name}" for name in weights),
             "answer by",
             ">reward",
@@ -304,7 +306,7 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
                 row["rank"],
                 texts[row["id"]] or row["id"],
                 row["cluster"],
-                *([] if weights else [_number(row["score"])]),
+                *([] if weights else [_number(row[score])]),
                 *(_rank(row[f"{name}_rank"]) for name in weights),
                 answer_by(row),
                 _number(row["reward"]),
@@ -312,7 +314,12 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
             for row in picks
         ],
         title=f"First {len(picks)} of {selection.options['budget']:,}"
-        + (", with ranks among eligible rows from 0 (lowest) to 1 (highest)" if weights else ""),
+        + (", with ranks among eligible rows from 0 (lowest) to 1 (highest)" if weights else "")
+        + (
+            ", with the similarity to the example that took each row, 1 at most"
+            if score == "similarity"
+            else ""
+        ),
         one_line=True,
         short=_SHORT,
         optional=["cluster", "answer by", "rank"],
