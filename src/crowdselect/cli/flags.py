@@ -135,6 +135,8 @@ def as_flags(text: str, *, options: Mapping[str, Option | click.Argument]) -> st
         >>> options = named_options(Command("x", params=[Option(["--max-cost"]), Option(["--no-cache"], is_flag=True)]))
         >>> as_flags("`max_cost=3` and `cache=False`; `budget`", options=options)
         '--max-cost 3 and --no-cache; `budget`'
+        >>> as_flags("`weights={'difficulty': 1}`", options=named_options(Command("x", params=[Option(["--weights"])])))
+        '--weights difficulty=1'
     """
 
     def flag(found: re.Match[str]) -> str:
@@ -156,11 +158,13 @@ def _typed(option: Option | click.Argument, value: str | None) -> str | None:
 
 
 def _plain(value: str) -> str:
-    """A value as it is typed: a text without Python's quotes."""
+    """A value as it is typed: a text without Python's quotes, a dict as NAME=VALUE,..."""
     try:
         read = ast.literal_eval(value)  # constants only: nothing in a message is run
     except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deeply
         return value
+    if isinstance(read, dict):
+        return ",".join(f"{name}={one}" for name, one in read.items())
     return read if isinstance(read, str) else value
 
 

@@ -48,7 +48,7 @@ from crowdselect.selection.reading import (
     number_of_bins,
     quota_strata,
 )
-from crowdselect.selection.rows import Rows, check_usable
+from crowdselect.selection.rows import Rows, check_usable, weights_without
 from crowdselect.selection.selection import score_line
 from crowdselect.selection.student import Reach, reach_of
 from crowdselect.terminal import counted
@@ -631,7 +631,9 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
 
 def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in () if rows.families else by_family(weights):
-        raise OptionError(f"no model family has two sizes, so {name} is undefined")
+        raise OptionError(
+            f"no model family has two sizes, so {name} is undefined; leave it out with {weights_without(name, weights)}"
+        )
 
 
 def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Reselection:

@@ -25,7 +25,7 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rewards import marker_lines
-from crowdselect.selection.rows import Rows, nullable
+from crowdselect.selection.rows import Rows, nullable, weights_without
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
 from crowdselect.terminal import counted
@@ -394,7 +394,8 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     if rows.families < _FEW_FAMILIES:
         warnings += [
             f"{name} is mostly noise here: only {rows.families} model "
-            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
+            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; leave it out with "
+            f"{weights_without(name, weights)}"
             for name in by_family(weights)
         ]
     warnings += marker_lines(str(rows.reward), rows.ends)
