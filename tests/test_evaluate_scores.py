@@ -1,6 +1,8 @@
 """Scores, intervals, Bradley-Terry, self-checks and comparisons against independent ways to compute them."""
 
 import itertools
+import re
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from crowdselect.evaluate.comparison import (
     hierarchical,
     holm,
 )
-from crowdselect.evaluate.display import forest_lines
+from crowdselect.evaluate.display import forest_lines, print_comparison
 from crowdselect.evaluate.files import Question
 from crowdselect.evaluate.judging import Verdict, read_rating, weighed
 from crowdselect.evaluate.outcome import Loaded, MethodRuns
@@ -400,6 +402,20 @@ def test_what_cannot_be_compared_is_refused():
         compare([one])
     with pytest.raises(OptionError, match="`against` is 'x'"):
         compare([one, MethodRuns("b", (loaded("b", [5]),))], against="x")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_differences_shown_are_those_of_the_scores_shown(seed, capsys):
+    generator = np.random.default_rng(seed)
+    one, other = (generator.integers(1, 11, 397) for _ in range(2))
+    other[:396] = generator.permutation(one[:396])  # means that differ a little at most
+    print_comparison(compare([MethodRuns("a", (loaded("a", one),)), MethodRuns("b", (loaded("b", other),))]))
+    shown = capsys.readouterr().out
+    a, b = (Decimal(re.search(rf"^ +{name} +1 +397 +([0-9.]+) ", shown, re.MULTILINE)[1]) for name in "ab")
+    difference = Decimal(re.search(r"^ +a - b +([-+0-9.]+) ", shown, re.MULTILINE)[1])
+    assert a - b == difference
+    assert (difference == 0) == (one.sum() == other.sum())
+    assert "-0.00 " not in shown
 
 
 def test_a_forest_without_differences_is_none():
