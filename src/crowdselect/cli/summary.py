@@ -228,7 +228,7 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
         if reward is None
         else f"Models, by their mean {visible(reward)} over what they answered",
         short={"coverage": "filled"},
-        optional=[] if reward is None else ["known from", "coverage"],
+        optional=[] if reward is None else ["known from", "coverage", "family"],
     )
 
 
@@ -391,7 +391,7 @@ def _print_control(selection: Selection) -> None:
                 "reward of the answer" if name == "reward" else name + " (weighted)" * (name in weighted),
                 f"{c.chosen:.4g}",
                 f"{c.random:.4g}",
-                f"{c.spread:.2g}",
+                spread(c.spread),
                 f"{(c.chosen - c.random) / c.spread:+.1f} SD" if c.spread > 0 else None,
             ]
             for name, c in controls.items()
@@ -399,6 +399,16 @@ def _print_control(selection: Selection) -> None:
         title="Compared with 200 random selections using the same quotas (differences under 2 SD may be chance; "
         "weighted metrics differ by design)",
     )
+
+
+def spread(value: float) -> str:
+    """Write a standard deviation in two digits, or all that stand before the point.
+
+    Example:
+        >>> spread(0.0312), spread(148.2)
+        ('0.031', '148')
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _print_quota(quota: Mapping[str, Any] | None) -> None:
@@ -428,4 +438,6 @@ def _eligible(selection: Selection) -> int:
 
 
 def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"
+    if value is None:
+        return None
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -69,8 +69,8 @@ AXES: dict[str, str] = {
 """The choices that are varied."""
 
 SIZE_AXES: dict[str, str] = {
-    "of_models": "fewer models, drawn at random",
-    "of_cells": "as few answers, of models drawn for each instruction",
+    "of_models": "fewer models, the same for all rows",
+    "of_cells": "fewer models, others for each row",
 }
 """What is varied to see how large a crowd has to be."""
 
