@@ -418,6 +418,29 @@ def test_the_differences_shown_are_those_of_the_scores_shown(seed, capsys):
     assert "-0.00 " not in shown
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("methods", [2, 4])
+def test_a_comparison_fits_80_columns_and_shows_only_columns_that_say_something(
+    methods, runs, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    generator = np.random.default_rng(0)
+    groups = [
+        MethodRuns(
+            f"method-{m}", tuple(loaded(f"m{m}-{r}", generator.integers(1, 11, 9)) for r in range(runs))
+        )
+        for m in range(methods)
+    ]
+    print_comparison(compare(groups))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.split("\n"))) <= 80
+    assert shown.startswith("MT-Bench, judged by j (score: u)\n")
+    assert ("lowest run" in shown) == (runs > 1)
+    assert ("(Holm)" in shown) == (methods > 2)
+    assert len(re.findall(r"^ +difference ", shown, re.MULTILINE)) == 1  # one table, not several
+    assert len(re.findall(r"^ +method-0 -", shown, re.MULTILINE)) == methods - 1
+
+
 def test_a_forest_without_differences_is_none():
     one = MethodRuns("a", (loaded("a", [5]),))
     apart = MethodRuns("c", (loaded("c", [4], ids=("z",)),))

@@ -93,10 +93,10 @@ def show_measured(measured: Measured, *, as_json: bool) -> None:
     if as_json:
         print_json({"written": str(measured.folder), "was_there": measured.was_there, **found})
         return
-    say(visible(f"{MEASURES[found['benchmark']].title}: {found['model']}"))
+    say(visible(f"{MEASURES[found['benchmark']].title}: {found['model']} (score: {found['unit']})"))
     named = {name: part for name, part in found["categories"].items() if name}
     rows = [["all", *_cells(found)], *([name, *_cells(part)] for name, part in named.items())]
-    table(["", f">{found['resampling']['of']}", f">{found['unit']}", ">95% interval"], rows)
+    table(["", f">{found['resampling']['of']}", ">score", ">95% interval"], rows)
     for line in found["notes"]:
         note(visible(line))
     rows, noun = found["rows"], found["resampling"]["of"].removesuffix("s")
@@ -286,16 +286,16 @@ def print_comparison(found: MethodComparison) -> None:
     by = "" if found.judge is None else f", judged by {found.judge}"
     of = MEASURES[found.benchmark].of
     digits = common_decimals(found)
-    say(visible(f"{MEASURES[found.benchmark].title}{beside}{by}"))
+    say(visible(f"{MEASURES[found.benchmark].title}{beside}{by} (score: {found.unit})"))
+    several = any(one.runs > 1 for one in found.standings)
     table(
         [
             "method",
             ">runs",
             f">{of}",
-            f">score ({found.unit})",
+            ">score",
             ">95% interval",
-            ">lowest run",
-            ">highest",
+            *([">lowest run", ">highest"] if several else []),
         ],
         [
             [
@@ -304,8 +304,10 @@ def print_comparison(found: MethodComparison) -> None:
                 one.questions,
                 figure(one.score, digits),
                 span(one.interval, digits),
-                figure(one.lowest, digits) if one.runs > 1 else None,
-                figure(one.highest, digits) if one.runs > 1 else None,
+                *(
+                    figure(end, digits) if one.runs > 1 else None
+                    for end in (one.lowest, one.highest) * several
+                ),
             ]
             for one in found.standings
         ],
@@ -319,7 +321,7 @@ def print_comparison(found: MethodComparison) -> None:
             f">{of}",
             ">differing",
             ">p",
-            ">p (Holm)",
+            *([">p (Holm)"] if many > 1 else []),
             "the first is",
         ],
         [
@@ -330,14 +332,14 @@ def print_comparison(found: MethodComparison) -> None:
                 one.questions,
                 one.differing,
                 p_value(one.p),
-                p_value(one.p_holm),
+                *([p_value(one.p_holm)] if many > 1 else []),
                 one.verdict,
             ]
             for one in found.differences
         ],
         title=f"Differences, paired over {of}"
         + (f" (Holm: corrected for {many} comparisons)" if many > 1 else ""),
-        optional=["differing", "p"] if many > 1 else ["differing"],
+        optional=["differing", *(["p"] if many > 1 else []), of],
     )
     for line in forest_lines(found.differences):
         say(line)
