@@ -272,7 +272,8 @@ def robustness_sizes(tmp_path, rows, options):
         return robustness(pool, options, bootstraps=0, seeds=0, clusters=(), crowd_sizes=True).sizes()
 
 
-def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path):
+def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     common = ("robustness", pool.path, "--reward", "score", "--budget", BUDGET, "--clusters", 0)
     few = ("--bootstraps", 0, "--seeds", 0, "--try-clusters", "", "--crowd-sizes")
     ran = run(*common, *few, "-o", tmp_path / "r.html")

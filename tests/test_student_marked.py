@@ -202,7 +202,8 @@ def test_view_says_who_is_the_student(place, tmp_path, run):
     assert "tiny (the student)" in filed.out
 
 
-def test_the_summary_has_the_table_and_says_what_is_known_already(place, run, tmp_path):
+def test_the_summary_has_the_table_and_says_what_is_known_already(place, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     ran = run(
         "select", place / "pool.parquet", "--budget", 30, "--method", "teachable", "-o", tmp_path / "chosen"
     )
