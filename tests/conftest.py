@@ -74,6 +74,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run the real command in this process, in a folder of its own: `run("inspect", pool)`."""
     from crowdselect.cli.main import main
 
+    monkeypatch.setenv("COLUMNS", "400")  # tables whole; a test of narrow ones sets its own
+
     def command(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["crowdselect", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,6 +74,30 @@ def test_help_has_an_example_and_explains_every_option(run, name):
         ):
             assert option.help, option.opts
             assert option.opts[-1] in ran.out
+
+
+def every_command(group=cli, name=""):
+    for own in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), own)
+        yield f"{name} {own}".strip(), command
+        if isinstance(command, click.Group):
+            yield from every_command(command, own)
+
+
+def test_an_example_can_be_copied_and_fits(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, command in every_command():
+        shown = run(*name.split(), "--help").out
+        example = shown[shown.index("  Example:") :]
+        assert shlex.split(example.replace("\\\n", "")) == shlex.split(command.epilog)
+        assert max(map(len, example.split("\n"))) <= 80, name
+
+
+def test_no_line_about_a_command_is_cut(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("evaluate",)):
+        listed = run(*group, "--help").out.split("Commands:")[1]
+        assert not re.search(r"\.\.\.$", listed, re.MULTILINE)
 
 
 def test_help_and_version(run):

@@ -1,6 +1,8 @@
 """Scores, intervals, Bradley-Terry, self-checks and comparisons against independent ways to compute them."""
 
 import itertools
+import re
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from crowdselect.evaluate.comparison import (
     hierarchical,
     holm,
 )
-from crowdselect.evaluate.display import forest_lines
+from crowdselect.evaluate.display import forest_lines, print_comparison
 from crowdselect.evaluate.files import Question
 from crowdselect.evaluate.judging import Verdict, read_rating, weighed
 from crowdselect.evaluate.outcome import Loaded, MethodRuns
@@ -425,6 +427,43 @@ def test_what_cannot_be_compared_is_refused():
         compare([one])
     with pytest.raises(OptionError, match="`against` is 'x'"):
         compare([one, MethodRuns("b", (loaded("b", [5]),))], against="x")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_differences_shown_are_those_of_the_scores_shown(seed, capsys):
+    generator = np.random.default_rng(seed)
+    one, other = (generator.integers(1, 11, 397) for _ in range(2))
+    other[:396] = generator.permutation(one[:396])  # means that differ a little at most
+    print_comparison(compare([MethodRuns("a", (loaded("a", one),)), MethodRuns("b", (loaded("b", other),))]))
+    shown = capsys.readouterr().out
+    a, b = (Decimal(re.search(rf"^ +{name} +1 +397 +([0-9.]+) ", shown, re.MULTILINE)[1]) for name in "ab")
+    difference = Decimal(re.search(r"^ +a - b +([-+0-9.]+) ", shown, re.MULTILINE)[1])
+    assert a - b == difference
+    assert (difference == 0) == (one.sum() == other.sum())
+    assert "-0.00 " not in shown
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("methods", [2, 4])
+def test_a_comparison_fits_80_columns_and_shows_only_columns_that_say_something(
+    methods, runs, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    generator = np.random.default_rng(0)
+    groups = [
+        MethodRuns(
+            f"method-{m}", tuple(loaded(f"m{m}-{r}", generator.integers(1, 11, 9)) for r in range(runs))
+        )
+        for m in range(methods)
+    ]
+    print_comparison(compare(groups))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.split("\n"))) <= 80
+    assert shown.startswith("MT-Bench, judged by j (score: u)\n")
+    assert ("lowest run" in shown) == (runs > 1)
+    assert ("(Holm)" in shown) == (methods > 2)
+    assert len(re.findall(r"^ +difference ", shown, re.MULTILINE)) == 1  # one table, not several
+    assert len(re.findall(r"^ +method-0 -", shown, re.MULTILINE)) == methods - 1
 
 
 def test_a_forest_without_differences_is_none():

@@ -226,7 +226,7 @@ def test_what_each_step_gets_and_costs_is_shown_before_anything_is_sent(tmp_path
             rf"collect +to do +{4 * N} requests +at most [\d.]+ \([\d,]+ tokens sent, ", first.out
         )
         assert re.search(rf"reward +waiting +at most {4 * N} answers to score\n", first.out)
-        assert "cost (in the currency of the prices)" in " ".join(first.out.split())
+        assert "Steps (cost in the currency of the prices)" in first.out
         assert "stops at" not in first.out
         assert "a cost is unknown" not in first.out
         assert "not counted: reward (known after collect)" in " ".join(first.out.split())

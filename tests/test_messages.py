@@ -37,8 +37,16 @@ def test_the_noise_of_stability_is_told_once_in_a_line(run):
     ran = run("select", *CHOICE, "--reward", "alpha", "-o", "out")
     [told] = [line for line in ran.err.splitlines() if "stability" in line]
     assert told == (
-        "warning: stability is mostly noise here: only 1 model family has two sizes or more; lower its weight (--weights)"
+        "warning: stability is mostly noise here: only 1 model family has two sizes or more; leave it out with "
+        "--weights difficulty=1,separability=1"
     )
+    typed = told.rpartition(" with ")[2].split()
+    assert "stability" not in run("select", *CHOICE, "--reward", "alpha", *typed, "-o", "other").err
+
+
+def test_where_stability_alone_has_a_weight_the_usual_ones_of_the_others_are_named(run):
+    ran = run("select", *CHOICE, "--reward", "alpha", "--weights", "stability=0.5", "-o", "out")
+    assert "leave it out with --weights difficulty=1,separability=1\n" in ran.err
 
 
 def test_robustness_folds_equal_warnings(run):
@@ -47,7 +55,9 @@ def test_robustness_folds_equal_warnings(run):
     assert len(told) == len({line.partition("): ")[2] for line in told})
     [line] = [line for line in told if "stability" in line]
     assert "variants cannot be made (without one model: 2, without one family: 1, a bootstrap crowd: " in line
-    assert line.endswith("): no model family has two sizes, so stability is undefined")
+    assert line.endswith(
+        "): no model family has two sizes, so stability is undefined; leave it out with --weights difficulty=1,separability=1"
+    )
     variants = json.loads(run("robustness", *CHOICE, "--reward", "alpha", "--json").out)["variants"]
     failed = [variant for variant in variants if "stability" in variant["why"]]
     assert line.startswith(f"warning: {len(failed)} of {len(variants)} variants ")

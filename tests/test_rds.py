@@ -1,6 +1,7 @@
 """Rows nearest to examples: against a round robin written out, in any order of rows, in any files, and on bad input."""
 
 import json
+import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -311,7 +312,12 @@ def test_the_command_knows_its_examples_and_never_writes_over_them(run, dev, poo
     assert (made.code, made.err.count("each of 3 examples")) == (0, 1)
     assert "up to date" in run(*asked, out).out
     assert "`examples` | `dev.jsonl`" in (out / "README.md").read_text()
-    told = run("why", out, load_selection(out).chosen[0]).out
+    chosen = load_selection(out).rows()[0]
+    head, first = [line.split() for line in made.out.split("\n") if re.match(r" +(rank|1) ", line)]
+    assert "similarity" in head
+    assert "score" not in head  # it would be the turn, which the rank says
+    assert f"{chosen['similarity']:.4g}" in first
+    told = run("why", out, chosen["id"]).out
     assert "it is the nearest row that was left to the example " in told
     run(*asked, dev).refuses("is, or contains, the input")
     lines(tmp_path / "dev.jsonl", ANSWERED[:2])

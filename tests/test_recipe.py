@@ -611,7 +611,7 @@ def test_what_is_done_is_kept_whatever_it_is_called(place, run):
     write(place, more.replace("budget = 10\n[", "budget = 10\n[") + "seed = [0, 1]\n", "second.toml")
     second = run("run", place / "second.toml", "-o", out)
     assert second.code == 0, second
-    assert re.findall(r"\d/\d  ([\w ]+?)  done in", second.err) == ["random seed 1"]
+    assert re.findall(r"step \d/\d  ([\w ]+?)  done in", second.err) == ["random seed 1"]
     assert {name: at for name, at in stamps(out).items() if name in made} == made
     # One option changed: what depends on it is done, nothing else.
     third = run(

@@ -272,12 +272,16 @@ def robustness_sizes(tmp_path, rows, options):
         return robustness(pool, options, bootstraps=0, seeds=0, clusters=(), crowd_sizes=True).sizes()
 
 
-def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path):
+def test_sizes_of_a_crowd_by_the_command(run, pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     common = ("robustness", pool.path, "--reward", "score", "--budget", BUDGET, "--clusters", 0)
     few = ("--bootstraps", 0, "--seeds", 0, "--try-clusters", "", "--crowd-sizes")
     ran = run(*common, *few, "-o", tmp_path / "r.html")
     assert ran.code == 0, ran.err
-    assert "Share that is kept by a smaller crowd" in ran.out
+    heads = ["models   the same for all rows   others for each row"]
+    assert [line.strip() for line in ran.out.split("\n") if line.strip().startswith("models ")] == heads
+    assert "(lowest to highest of the draws); all 9 models keep 100%" in " ".join(ran.out.split())
+    assert max(len(line) for line in ran.out.split("\n\nmake this choice:")[0].split("\n")) <= 80
     assert "--crowd-sizes" not in ran.out  # select, which is proposed next, does not have it
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == 2
@@ -371,5 +375,5 @@ def test_the_cheapest_models_by_the_command(run, pool, tmp_path):
     )
     ran = run(*common, *few, "--weights", "difficulty=1")
     assert ran.code == 0, ran.err
-    assert "Share that is kept by the cheapest models, by the prices of the crowd file" in ran.out
+    assert "kept with the cheapest models, by the prices of the crowd file" in " ".join(ran.out.split())
     assert "gemma-2-3b, gemma-2-1b" in ran.out

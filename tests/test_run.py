@@ -677,6 +677,27 @@ def test_a_warning_where_nobody_answered_well(tmp_path):
     assert not any("no model" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)
 
 
+def test_a_warning_where_a_poor_answer_is_trained_on_though_a_better_one_is_there(tmp_path):
+    rows = [row for i in range(4) for row in instruction(str(i), f"{i}?", small=0.0, large=i % 2, other=0.0)]
+    pool = write(tmp_path / "pool.parquet", rows)
+
+    def warned(budget, **options):
+        return [line for line in choose(pool, budget, **options).warnings if "though there is" in line]
+
+    words = (
+        "in 2 of the 4 chosen instructions an answer to train on has the pool's lowest reward (0), "
+        "though there is a better one; "
+    )
+    best, floor = "train on the best with `answer='best'`", "set a floor, such as `keep='best_reward=10%..'`"
+    assert warned(4) == []
+    assert warned(4, answer="model:small") == [words + best]  # in the other two none is better
+    assert warned(2, answer="model:large", weights={"difficulty": -1}) == []
+    assert warned(4, answers_per_row=3) == [words + floor]
+    assert (
+        warned(2, answers_per_row=3, keep="best_reward=1..") == []
+    )  # the floor leaves poor answers out, too
+
+
 @pytest.mark.real
 def test_the_hardest_questions_of_zeroeval_were_answered_by_nobody(data):
     crowd = Crowd.from_file(data / "zeroeval.models.json")

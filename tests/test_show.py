@@ -112,7 +112,8 @@ def test_hostile_pools_in_every_command(run, hostile):
             harmless(Path(path).read_text())
 
 
-def test_attacks_are_shown_as_what_they_are(run, hostile):
+def test_attacks_are_shown_as_what_they_are(run, hostile, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
     shown = run("inspect", hostile).out
     for part in (
         "[/b] [red]x[/] [link=http://e]",
@@ -187,13 +188,27 @@ def on_terminal(monkeypatch, columns: int) -> io.StringIO:
     return page
 
 
-def test_a_table_in_a_pipe_is_never_folded(capsys):
-    rows = [["m" * 300, 1.25, None], ["[b]n", 10, "z"]]
-    shown = printed(capsys, ["name", ">value", "more"], rows, title="Title")
-    assert shown[0] == "Title"
-    assert shown[2].split() == ["name", "value", "more"]
-    assert shown[4].split() == ["m" * 300, "1.25", "-"]
-    assert shown[5].split() == ["[b]n", "10", "z"]
+@pytest.mark.parametrize(("columns", "wide"), [(None, 80), (60, 60), (400, 400)])
+def test_a_table_in_a_pipe_is_as_wide_as_columns_says(capsys, monkeypatch, columns, wide):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [["q" * 300, 1.25, None, "text " * 20], ["[b]n", 10, "z", "short"]]
+    shown = printed(
+        capsys,
+        ["name", ">value", "more", "left out"],
+        rows,
+        title=" ".join(["a title"] * 15),
+        optional=["left out"],
+    )
+    assert max(map(len, shown)) <= max(wide, len("not shown in 60 columns: left out (set COLUMNS=120)"))
+    assert "".join(shown).count("q") == 300
+    assert " ".join(" ".join(shown).split()).count("a title") == 15
+    assert any(line.split()[-2:] == ["1.25", "-"] for line in shown) == (wide < 400)
+    said = [line for line in shown if line.startswith("not shown")]
+    assert said == (
+        [] if wide == 400 else [f"not shown in {wide} columns: left out (set COLUMNS={2 * wide})"]
+    )
     assert all(line == line.rstrip() for line in shown)
 
 

@@ -125,6 +125,8 @@ def test_a_recipe_shows_its_step_as_well(tmp_path, run):
         )
         shown = run("status", tmp_path / "recipe").out
     assert shown.index("running: run") < shown.index("running: collect")
+    assert ": collect, 0 of 4 steps done" in shown  # while `run` says step 1/4
+    assert ": asking models, 7 of 9 done" in shown
     assert "0.5000 spent" in shown
 
 
@@ -221,7 +223,7 @@ def test_a_notebook_shows_the_same_record_with_a_bar(tmp_path, run):
     assert [one["command"] for one in found.running] == ["run", "collect <b>"]
     assert [one["process"] for one in found.running] == [one["process"] for one in shown["running"]]
     assert repr(found).startswith("running: run (process ")
-    assert ": asking models, 7 of 9" in repr(found).splitlines()[1]
+    assert ": asking models, 7 of 9 done" in repr(found).splitlines()[1]
     page = found._repr_html_()
     assert page.count("<progress") == 1
     assert '<progress value="7" max="9"></progress> running: collect &lt;b&gt; (process ' in page

@@ -13,6 +13,7 @@ from crowdselect._optional import install_command
 from crowdselect.errors import InputError, OptionError, OutputError
 from crowdselect.selection.formats import PAPER_TRAINING, record, record_schema
 from crowdselect.selection.records import FORMATS, RL
+from crowdselect.selection.rl import FORMS, HOLDS_REFERENCE, Prompt, schema
 from crowdselect.train.diary import drawn, losses
 from crowdselect.train.rows import TrainRows, divide, read_rows
 from crowdselect.train.settings import TrainSettings, with_preset
@@ -373,3 +374,29 @@ def test_lines_that_are_no_json_are_malformed_rows_like_others():
     Path("train.jsonl").write_text("{half\n")
     with pytest.raises(InputError, match=r"holds no row to train on; 1 of 1 rows is malformed and left out"):
         read_rows("train.jsonl", skip_invalid=True)
+
+
+@pytest.mark.parametrize("trainer", [*FORMS])
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_questions_with_references_are_told_as_what_they_are(trainer, ending):
+    asked = [{"role": "user", "content": "2 + 2?"}]
+    prompt = Prompt(index=0, id="a", messages=asked, reference="4", source="math", pass_rate=0.5)
+    row = FORMS[trainer](prompt)
+    assert set(HOLDS_REFERENCE) & set(row)
+    file = f"train.{ending}"
+    if ending == "jsonl":
+        written([row, row])
+    else:
+        pq.write_table(pa.Table.from_pylist([row, row], schema(trainer)), file)
+    with pytest.raises(InputError) as refused:
+        read_rows(file, skip_invalid=True)
+    said = str(refused.value)
+    assert said.startswith(f"{file}: its format is rl: questions with reference answers")
+    assert "`crowdselect select --format messages`" in said
+    assert "malformed" not in said
+
+
+def test_an_answer_beside_a_reference_is_trained_on():
+    chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+    (row,) = read_rows(str(written([{"messages": chat, "ground_truth": "4"}]))).rows
+    assert row.answer == "4"

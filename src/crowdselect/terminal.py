@@ -19,15 +19,12 @@ from crowdselect.running import running
 
 _JOINERS = "\u200d\u200c"  # parts of scripts and emoji; they cannot move other text
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, direction, unassigned, line ends
-_WIDEST = 44  # most terminal cells of a text column whose rows take one line each, in a pipe
 _CUT, _FOLDED = 22, 30  # fewest terminal cells of a text, cut or folded, for which other columns are left out
 _DIVIDED = 14  # fewest terminal cells of a folded text; below, a table is divided into several
 _NARROWEST = 8  # fewest terminal cells of a text column on a narrow terminal
 _SHARED = 8  # fewest characters of a shared beginning that is left out
 _EVERY = 30.0  # seconds between two progress lines of a stage, in a pipe
 _BAR = 20  # terminal cells of a bar, so that name, counts and time stand beside it in 80
-_PAGE = 100  # cells per line of text in a pipe
-_NO_TERMINAL = 10_000  # terminal columns assumed in a pipe, so that no table is folded
 _wording: ContextVar[Callable[[str], str]] = ContextVar("wording", default=str)
 
 
@@ -68,25 +65,27 @@ def table(
 ) -> None:
     """Print a table; cells and headings are printed literally, without markup.
 
-    Numbers are never cut or folded. On a terminal that is too narrow, headings become short and fold, then columns are
-    left out (a line below names them), then texts give way; if the numbers alone are too wide, the table is divided.
+    It is as wide as the terminal at most; in a pipe as `COLUMNS` says, else 80 columns. Numbers are never cut or folded. Where
+    there is too little room, headings become short and fold, then columns are left out (a line below names them), then texts
+    give way; if the numbers alone are too wide, the table is divided.
 
     Args:
         columns: Headings; a column whose heading begins with `>` is aligned to the right and holds numbers.
         rows: Cells; None shows as `-`.
-        title: A line above the table.
+        title: Above the table.
         one_line: Cut long texts to fit the terminal: first a beginning that they share with another text of the
             column, then their end; an ellipsis replaces either. Else they fold.
         short: Shorter headings by heading, for a narrow terminal.
         optional: Headings of the columns that may be left out, in the order in which they go.
     """
-    wide = get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL
+    wide = get_terminal_size().columns
     text, left_out = laid_out(columns, rows, wide=wide, one_line=one_line, short=short, optional=optional)
     if title is not None:
-        say(title)
+        show("\n".join(_broken(_wording.get()(title), 0)))
     show(text)
     if left_out:
-        say(f"not shown in {wide} columns: {', '.join(left_out)}\n")
+        more = "" if sys.stdout.isatty() else f" (set COLUMNS={2 * wide})"
+        say(f"not shown in {wide} columns: {', '.join(left_out)}{more}\n")
 
 
 def laid_out(
@@ -121,9 +120,8 @@ def laid_out(
         )
         for i, head in enumerate(columns)
     ]
-    most = _WIDEST if one_line and wide == _NO_TERMINAL else wide
     left_out = []
-    if not _fits(made, wide, least=most):
+    if not _fits(made, wide, least=wide):
         made = [column.narrowed() for column in made]
         for head in map(visible, optional):
             if _fits(made, wide, least=_CUT if one_line else _FOLDED):
@@ -131,7 +129,7 @@ def laid_out(
             left_out += [head for column in made if column.long == head]
             made = [column for column in made if column.long != head]
     blocks = _blocks(made, wide, least=_NARROWEST if one_line else _DIVIDED)
-    return "\n".join(_drawn(block, wide, most=most, one_line=one_line) for block in blocks), left_out
+    return "\n".join(_drawn(block, wide, one_line=one_line) for block in blocks), left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ def _blocks(columns: Sequence[_Column], wide: int, *, least: int) -> list[list[_
     return blocks
 
 
-def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) -> str:
+def _drawn(columns: Sequence[_Column], wide: int, *, one_line: bool) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -192,9 +190,7 @@ def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) 
 
     numbers = sum(column.width for column in columns if column.number)
     texts = _shares(
-        [column.width for column in columns if not column.number],
-        room=_room(columns, wide) - numbers,
-        most=most,
+        [column.width for column in columns if not column.number], room=_room(columns, wide) - numbers
     )
     stdout = getattr(
         sys.stdout, "rich_proxied_file", sys.stdout
@@ -220,9 +216,9 @@ def _drawn(columns: Sequence[_Column], wide: int, *, most: int, one_line: bool) 
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().split("\n")) + "\n"
 
 
-def _shares(natural: list[int], *, room: int, most: int) -> list[int]:
+def _shares(natural: list[int], *, room: int) -> list[int]:
     """Return how many terminal cells each text gets: its own width, the widest shortened until all fit."""
-    widths = [min(n, most) for n in natural]
+    widths = list(natural)
     while widths and sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     return widths
@@ -264,13 +260,13 @@ def _from_word(text: str, shared: int, *, width: int) -> str:
 
 
 def folded(text: str, *, indent: int = 0) -> list[str]:
-    """Break a text into lines that fit the terminal; in a pipe, into lines of 100 cells.
+    """Break a text into lines that fit the terminal; in a pipe as `table` does.
 
     Args:
         text: One line, made safe by `visible`.
         indent: Spaces before each line.
     """
-    wide = get_terminal_size().columns if sys.stdout.isatty() else _PAGE
+    wide = get_terminal_size().columns
     return [" " * indent + line for line in _wrapped(text, wide - indent)]
 
 

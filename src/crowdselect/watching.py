@@ -74,8 +74,8 @@ def _line(one: dict[str, Any]) -> str:
     """What one command is at, in a line."""
     at = visible(one["stage"])
     if one["done"] is not None:
-        of = "" if one["of"] is None else f" of {one['of']:,}"
-        at += f", {one['done']:,}{of}"
+        of = "" if one["of"] is None else f" of {one['of']:,}{' steps' * (one['command'] == 'run')}"
+        at += f", {one['done']:,}{of} done"
     command, process = visible(one["command"]), f"process {one['process']}"
     if one["alive"] is False:
         return f"stopped: {command} ({process} is gone) was at: {at}; the same command goes on"

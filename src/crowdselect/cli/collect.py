@@ -38,20 +38,20 @@ _output = section("Output")
 @option(
     "--only-verifiable",
     metavar="VERIFIER#COLUMN",
-    help="Ask only what has a reference that can be checked, as math#answer: see `reward --with verify:`.",
+    help="Ask only instructions whose reference can be checked, such as math#answer; see `reward --with verify:`.",
 )
 @option("--samples", type=int, metavar="N", help="Answers per model and instruction.  [default: 1]")
 @dry_run_option("Say what would be sent and what it may cost; send nothing. Needs no -o.")
 @option("--seal", "seal_only", is_flag=True, help="Write the pool from the ledger; send nothing.")
-@option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices.")
-@option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included.")
+@option("--max-cost", type=float, metavar="MONEY", help="Spending cap over all runs; needs known prices.")
+@option("--max-requests", type=int, metavar="N", help="Limit on requests over all runs, retries included.")
 @_asking("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @_asking(
     "--attempts",
     type=int,
     default=5,
     show_default=True,
-    help="How often one request is sent at most; a refusal (429, 503) counts a quarter.",
+    help="How often a request is sent at most; a refusal (429, 503) counts as a quarter.",
 )
 @_asking(
     "--retry-wait",
@@ -59,20 +59,20 @@ _output = section("Output")
     type=float,
     default=1.0,
     show_default=True,
-    help="Seconds before the first retry; then doubled.",
+    help="Seconds before the first retry; doubled for each further one.",
 )
 @_asking(
     "--patience",
     type=float,
     default=600.0,
     show_default=True,
-    help="Seconds without any answer after which the run goes on without an endpoint.",
+    help="Seconds without an answer after which an endpoint is given up.",
 )
 @_output(
     "--ledger", metavar="FILE", help="Where every answer is kept.  [default: the output's name + .ledger]"
 )
-@_output("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same.")
-@_output("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
+@_output("--force-ledger", is_flag=True, help="Use a ledger on a network file system anyway.")
+@_output("--overwrite", is_flag=True, help="Replace an existing file; never the ledger.")
 @json_option
 @engine_options
 def collect(
@@ -82,10 +82,10 @@ def collect(
     as_json: bool,
     **given: Any,  # noqa: ANN401  (the fields of `Task`)
 ) -> int:
-    """Ask a crowd of models every instruction; write a pool.
+    """Have a crowd of models answer every instruction; write a pool.
 
-    Every answer is kept in a ledger when it arrives: run the same command again to go on after a stop, to
-    add instructions, models or samples; only what is not there yet is asked. Ends with 3 if answers are missing.
+    Every answer is kept in a ledger when it arrives: run the same command again to continue after a stop, or with more
+    instructions, models or samples; only what is missing is asked. Exits with 3 if answers are missing.
     """
     from crowdselect.collect.job import Task, last_task
 

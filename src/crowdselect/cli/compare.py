@@ -192,6 +192,7 @@ def _pool_files(folder: Path, pool: str | None) -> list[Path] | None:
 
 
 def _print_comparison(found: "SelectionComparison") -> None:
+    from crowdselect.cli.summary import spread
     from crowdselect.compare.facts import figure_words
     from crowdselect.compare.selections import short_names
     from crowdselect.report.page import number
@@ -211,7 +212,7 @@ def _print_comparison(found: "SelectionComparison") -> None:
         rows.append(
             [
                 words.replace(", mean", ""),
-                None if chance is None else f"{number(chance.mean)} ± {chance.spread:.2g}",
+                None if chance is None else f"{number(chance.mean)} ± {spread(chance.spread)}",
                 *cells,
             ]
         )
@@ -352,14 +353,16 @@ def _print_robustness(found: "Robustness") -> None:
         rows,
         title=f"Share of the {counted(len(found.chosen), 'chosen row')} that is kept, what matters most first",
     )
-    say(f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})")
+    say(
+        f"a random choice would keep {found.chance:.1%} ({counted(found.eligible, 'eligible instruction')})\n"
+    )
     sizes = found.sizes()
     if sizes:
         table(
-            [">models", *(f">{words}" for words in SIZE_AXES.values())],
+            [">models", *(f">{words.removeprefix('fewer models, ')}" for words in SIZE_AXES.values())],
             [[row["models"], *(_range(row[axis]) for axis in SIZE_AXES)] for row in sizes],
-            title=f"Share that is kept by a smaller crowd, mean (lowest to highest of the draws); all {found.facts['models']} "
-            "models keep 100%",
+            title="Share of the chosen rows that is kept with fewer models, drawn at random: mean (lowest to highest of the "
+            f"draws); all {found.facts['models']} models keep 100%",
         )
     cheapest = found.cheapest()
     if cheapest:
@@ -374,7 +377,8 @@ def _print_robustness(found: "Robustness") -> None:
                 ]
                 for row in cheapest
             ],
-            title="Share that is kept by the cheapest models, by the prices of the crowd file",
+            title="Share of the chosen rows that is kept with the cheapest models, by the prices of the crowd file; cost in their "
+            "currency",
         )
     for why in dict.fromkeys(variant.why for variant in found.variants if variant.kept is None):
         failed = [variant for variant in found.variants if variant.kept is None and variant.why == why]

@@ -42,10 +42,16 @@ _sources = bundle(
     option("--judgments", metavar="FILE", help="Judgements made elsewhere (.jsonl), instead of --judge."),
 )
 _settings = bundle(
-    option("--name", metavar="NAME", help="What the model is called; which one, where a file holds several."),
+    option(
+        "--name",
+        metavar="NAME",
+        help="The model's name in the result; if a file holds several models, the one to take.",
+    ),
     dry_run_option("Say what would be sent and what it may cost; send nothing."),
-    option("--max-cost", type=float, metavar="MONEY", help="Hard stop, over all runs; needs known prices."),
-    option("--max-requests", type=int, metavar="N", help="Hard stop, over all runs, retries included."),
+    option("--max-cost", type=float, metavar="MONEY", help="Spending cap over all runs; needs known prices."),
+    option(
+        "--max-requests", type=int, metavar="N", help="Limit on requests over all runs, retries included."
+    ),
     seed_option,
     skip_option,
     _asking("--judge-prompt", metavar="FILE", help="Prompts in the form of FastChat's judge_prompts.jsonl."),
@@ -57,14 +63,18 @@ _settings = bundle(
         metavar="N",
         help="How often a verdict that cannot be read is asked for again.",
     ),
-    _asking("--temperature", type=float, help="Of the answers, instead of the benchmark's."),
-    _asking("--max-tokens", type=int, metavar="N", help="Of an answer, instead of the benchmark's."),
+    _asking("--temperature", type=float, help="Temperature of the answers; by default the benchmark's."),
+    _asking(
+        "--max-tokens", type=int, metavar="N", help="Token limit of an answer; by default the benchmark's."
+    ),
     _asking("--retry-failed", is_flag=True, help="Ask again what failed before."),
-    _asking("--keep-going", is_flag=True, help="Go on although half of the judge's first replies were cut."),
+    _asking(
+        "--keep-going", is_flag=True, help="Continue even if half of the judge's first replies were cut."
+    ),
     _output(
         "--ledger", metavar="FILE", help="Where every reply is kept.  [default: ledger.sqlite in the folder]"
     ),
-    _output("--force-ledger", is_flag=True, help="Use a ledger on a network file system all the same."),
+    _output("--force-ledger", is_flag=True, help="Use a ledger on a network file system anyway."),
     json_option,
 )
 
@@ -85,8 +95,8 @@ def evaluate() -> None:
 def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
     """Grade answers to two-turn questions from 1 to 10.
 
-    Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
-    gets answers.jsonl and judgments.jsonl in FastChat's form, result.json and a manifest. Ends with 3 if verdicts
+    Every reply is kept in a ledger when it arrives: run the same command again to continue after a stop. The folder
+    gets answers.jsonl and judgments.jsonl in FastChat's form, result.json and a manifest. Exits with 3 if verdicts
     are missing; they are left out of the score and counted.
     """
     return _evaluate("mt-bench", given, dry_run=dry_run, as_json=as_json)
@@ -102,14 +112,14 @@ def mt_bench(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN
     "--baseline",
     multiple=True,
     metavar="[CATEGORY=]crowd.toml#NAME|FILE",
-    help="Whose answers count 50: an endpoint, a folder or a file; repeated, one for each category.",
+    help="Whose answers score 50: an endpoint, a folder or a file; may be given several times, once per category.",
 )
 @_settings
 def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `EvaluateOptions`)
-    """Lay answers beside a baseline's, in both orders; say how often they win.
+    """Measure how often answers beat a baseline's, in both orders.
 
-    Every reply is kept in a ledger when it arrives: run the same command again to go on after a stop. The folder
-    gets answers.jsonl and judgments.jsonl in arena-hard-auto's form, result.json and a manifest. Ends with 3 if
+    Every reply is kept in a ledger when it arrives: run the same command again to continue after a stop. The folder
+    gets answers.jsonl and judgments.jsonl in arena-hard-auto's form, result.json and a manifest. Exits with 3 if
     verdicts are missing; their questions are left out of the score and counted.
     """
     return _evaluate("arena-hard", given, dry_run=dry_run, as_json=as_json)
@@ -119,7 +129,9 @@ def arena_hard(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: A
     epilog="Example:  crowdselect evaluate compare random=mt-r1,mt-r2 chosen=mt-c1,mt-c2 -o compare.html"
 )
 @click.argument("groups", metavar="[NAME=]DIR[,DIR]...", nargs=-1, required=True)
-@option("--against", metavar="NAME", help="Only differences from this one; else between all.")
+@option(
+    "--against", metavar="NAME", help="Show only differences from this one; by default those of all pairs."
+)
 @option("-o", "--output", metavar="FILE.html", help="A page to write (extra: report).")
 @seed_option
 @overwrite_option
@@ -133,7 +145,7 @@ def compare(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Say which results differ, paired over questions.
+    """Compare results, paired over questions.
 
     Each argument is one method: a folder of evaluate, or several of the same method trained with other seeds,
     joined by commas. The same NAME several times is one method with as many choices of rows. Questions are resampled
@@ -190,11 +202,11 @@ _of_pool = bundle(
         help="Leave out what this selection chose; may be given several times.",
     ),
     option("--sample", type=int, metavar="N", help="Take N instructions, by a seeded hash of their ids."),
-    option("--reward", metavar="COLUMN", help="The reward column; needed where several may be meant."),
+    option("--reward", metavar="COLUMN", help="The reward column; needed if there are several."),
 )
 _how = bundle(
-    option("--name", metavar="NAME", help="What the model is called in the result."),
-    dry_run_option("Say on what it would be measured; load no model."),
+    option("--name", metavar="NAME", help="The model's name in the result."),
+    dry_run_option("Show what it would be measured on; load no model."),
     seed_option,
     read_options,
     option("--rewards", metavar="FILE", help="The pool's rewards from a second file.", section="Pool"),
@@ -204,7 +216,7 @@ _how = bundle(
         default=2048,
         show_default=True,
         metavar="TOKENS",
-        help="Of messages and answer; a longer answer is cut at its end.",
+        help="Limit for messages and answer together; a longer answer is cut at its end.",
     ),
     _machine(
         "--batch-tokens",
@@ -228,11 +240,11 @@ _how = bundle(
 @_of_pool
 @_how
 def loss(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `MeasureOptions`)
-    """Give a model's mean loss per token of held-out answers.
+    """Measure a model's mean loss per token of held-out answers.
 
     MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME of a local one. The loss is on the
     tokens that training puts it on. The folder gets rows.jsonl, result.json and a manifest; `evaluate compare` pairs
-    results over rows. Ends with 3 if rows have no loss; they are left out and counted.
+    results over rows. Exits with 3 if rows have no loss; they are left out and counted.
     """
     return _measure("loss", given, dry_run=dry_run, as_json=as_json)
 
@@ -249,15 +261,15 @@ def loss(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401 
     default=0.0,
     show_default=True,
     metavar="NUMBER",
-    help="Take only instructions whose best and worst answers' rewards are so far apart.",
+    help="Take only instructions whose best and worst answers' rewards are at least this far apart.",
 )
 @_how
 def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `MeasureOptions`)
-    """Say how often a model finds the better answer likelier.
+    """Measure how often a model finds the better answer likelier.
 
-    Of each instruction the answers with the highest and the lowest reward are read by the model; the better one wins
-    where its mean log-likelihood per token is higher. Equal rewards do not count. A small model can move this number
-    where it cannot solve the tasks yet. Per third of the crowd's difficulty, too. Ends with 3 if some have no number.
+    The model reads the answers with the highest and the lowest reward of each instruction; the better one wins where its
+    mean log-likelihood per token is higher. Equal rewards do not count. This number can improve in small models that
+    cannot solve the tasks yet. It is also given per third of the crowd's difficulty. Exits with 3 if some have no number.
     """
     return _measure("prefers", given, dry_run=dry_run, as_json=as_json)
 
@@ -279,19 +291,19 @@ def prefers(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN4
     "--set",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another setting of `lm-eval run`, as limit=100 or num_fewshot=5; may be given several times.",
+    help="Another setting of `lm-eval run`, such as limit=100 or num_fewshot=5; may be given several times.",
 )
-@option("--name", metavar="NAME", help="What the model is called in the result.")
-@dry_run_option("Say what would be run and downloaded; load no model, download nothing.")
+@option("--name", metavar="NAME", help="The model's name in the result.")
+@dry_run_option("Show what would be run and downloaded; load no model, download nothing.")
 @seed_option
 @overwrite_option
 @json_option
 def harness(*, dry_run: bool, as_json: bool, **given: Any) -> int:  # noqa: ANN401  (the fields of `HarnessOptions`)
     """Run tasks of lm-evaluation-harness (extra: harness).
 
-    MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME; an endpoint does tasks that ask it
-    to write, and none that compare likelihoods. The harness's own samples are kept in the folder; `evaluate compare`
-    pairs results over documents. Ends with 3 if documents have no number.
+    MODEL is a folder with a model or adapters, a name on the Hub, or crowd.toml#NAME; an endpoint can only do tasks
+    that ask it to write, none that compare likelihoods. The harness's own samples are kept in the folder; `evaluate compare`
+    pairs results over documents. Exits with 3 if documents have no number.
     """
     from crowdselect.cli.following import say_next, without_dry_run
     from crowdselect.evaluate.display import show_harness_plan, show_measured

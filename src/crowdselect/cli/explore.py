@@ -56,7 +56,7 @@ def explore(
     overwrite: bool,  # noqa: FBT001  (click hands every option over by name)
     **given: Any,  # noqa: ANN401  (same)
 ) -> None:
-    """Make a page on which the choice is made anew for any options.
+    """Make a page that chooses anew in the browser for any options.
 
     The page begins with the options given here, or with those of the selection in a folder. It needs nothing else: it computes
     in the browser what `select` would choose, and shows the command. The same command on the same inputs is up to date and

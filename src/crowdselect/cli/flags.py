@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from crowdselect.terminal import note, visible, worded
 ESSENTIAL = "Options"
 """The first section of help."""
 
+_GLUE = "\N{NO-BREAK SPACE}"
 _NAMED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
 
 
@@ -41,7 +43,27 @@ class Option(click.Option):
         return max(self.opts, key=len)
 
 
-class Command(click.Command):
+class _WithExample(click.Command):
+    """A command whose epilog is an example."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
+        """Write the example so that it can be copied: too long a line goes on after a backslash."""
+        if self.epilog:
+            glued = re.sub(
+                " (?!-)", _GLUE, self.epilog
+            )  # an option stays with its value, and a quoted text whole
+            lines = wrap(
+                glued,
+                formatter.width - 4,
+                subsequent_indent="    ",
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+            formatter.write_paragraph()
+            formatter.write("  " + " \\\n  ".join(lines).replace(_GLUE, " ") + "\n")
+
+
+class Command(_WithExample):
     """A command whose messages name its options by their flags, and which keeps what it is at beside its output."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (what the command returns)
@@ -84,7 +106,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
-class Group(click.Group):
+class Group(_WithExample, click.Group):
     """Commands under one name; without one of them, help and an error."""
 
     command_class = Command
@@ -135,6 +157,8 @@ def as_flags(text: str, *, options: Mapping[str, Option | click.Argument]) -> st
         >>> options = named_options(Command("x", params=[Option(["--max-cost"]), Option(["--no-cache"], is_flag=True)]))
         >>> as_flags("`max_cost=3` and `cache=False`; `budget`", options=options)
         '--max-cost 3 and --no-cache; `budget`'
+        >>> as_flags("`weights={'difficulty': 1}`", options=named_options(Command("x", params=[Option(["--weights"])])))
+        '--weights difficulty=1'
     """
 
     def flag(found: re.Match[str]) -> str:
@@ -156,11 +180,13 @@ def _typed(option: Option | click.Argument, value: str | None) -> str | None:
 
 
 def _plain(value: str) -> str:
-    """A value as it is typed: a text without Python's quotes."""
+    """A value as it is typed: a text without Python's quotes, a dict as NAME=VALUE,..."""
     try:
         read = ast.literal_eval(value)  # constants only: nothing in a message is run
     except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deeply
         return value
+    if isinstance(read, dict):
+        return ",".join(f"{name}={one}" for name, one in read.items())
     return read if isinstance(read, str) else value
 
 

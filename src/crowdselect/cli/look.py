@@ -86,11 +86,15 @@ def view(
 @option("--format", metavar="NAME", help="The form of the training file.  [default: messages, for pairs dpo]")
 @option("--for", "trainer", metavar="TRAINER", help=FOR_HELP)
 @option(
-    "--file-type", metavar="jsonl|parquet", default="jsonl", show_default=True, help="Of the training file."
+    "--file-type",
+    metavar="jsonl|parquet",
+    default="jsonl",
+    show_default=True,
+    help="Type of the training file.",
 )
 @option("--license", metavar="NAME", help="The data's licence, for the card.  [default: unknown]")
 @pool_place_option
-@_output("--overwrite", is_flag=True, help="Replace a former result, once the new one is complete.")
+@_output("--overwrite", is_flag=True, help="Replace an earlier result once the new one is complete.")
 def export(
     *,
     folder: str,

@@ -137,7 +137,7 @@ def inspect(
     as_json: bool,
     **given: Any,  # noqa: ANN401  (the fields of `PoolOptions`)
 ) -> None:
-    """Say what is in a pool: models, rewards, gaps."""
+    """Describe a pool: models, rewards, gaps."""
     from crowdselect.cli.choosing import PoolOptions, read_crowd
     from crowdselect.cli.following import after_inspect, say_next
     from crowdselect.cli.summary import print_inspection
@@ -162,7 +162,7 @@ def inspect(
     "-o",
     "--output",
     metavar="FILE.toml",
-    help="Write a crowd file, to edit and to give to --crowd; one that is there keeps every line and gets the missing models.",
+    help="Write a crowd file to edit and pass to --crowd; an existing one keeps every line and gets the missing models.",
 )
 @option("--toml", "as_toml", is_flag=True, help="Print a crowd file instead.")
 @json_option
@@ -359,7 +359,7 @@ def select(**given: Any) -> None:  # noqa: ANN401  (see `choose`)
 @pool_place_option
 @json_option
 def why(folder: str, instruction_id: str | None, reason: str | None, pool: str | None, as_json: bool) -> None:
-    """Tell why one row is in or out, or list what a reason left out."""
+    """Explain why a row is in or out; list what a reason left out."""
     if reason == "" and instruction_id is None:
         _list_reasons(folder, as_json=as_json)
         return
@@ -469,7 +469,7 @@ def simulate(
     seed: int,
     overwrite: bool,
 ) -> None:
-    """Write a pool of a simulated crowd whose truth is known."""
+    """Write a simulated pool whose ground truth is known."""
     from crowdselect.cli.following import say_next
     from crowdselect.simulate.pool import simulate as write
     from crowdselect.terminal import counted, say, shown_path

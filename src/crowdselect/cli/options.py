@@ -144,11 +144,9 @@ seed_option = option(
 crowd_option = _pool(
     "--crowd",
     metavar="FILE",
-    help="Family and size of the models (TOML or JSON); else read off the names.",
+    help="Family and size of the models (TOML or JSON); by default read off their names.",
 )
-reward_option = _counts(
-    "--reward", metavar="COLUMN", help="The reward column; needed where several may be meant."
-)
+reward_option = _counts("--reward", metavar="COLUMN", help="The reward column; needed if there are several.")
 ties_option = _counts(
     "--ties",
     metavar="average|paper",
@@ -158,7 +156,7 @@ ties_option = _counts(
 )
 json_option = _output("--json", "as_json", is_flag=True, help="Print JSON instead.")
 overwrite_option = _output(
-    "--overwrite", is_flag=True, help="Replace a former result, once the new one is complete."
+    "--overwrite", is_flag=True, help="Replace an earlier result once the new one is complete."
 )
 
 
@@ -170,39 +168,51 @@ def dry_run_option(help: str) -> Callable[[Any], Any]:  # noqa: A002  (click's w
     )
 
 
-cache_option = _place("--no-cache", is_flag=True, help="Neither read nor keep vectors.")
-layout_option = _pool("--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; else recognised from the columns.")
+cache_option = _place("--no-cache", is_flag=True, help="Neither read nor write cached vectors.")
+layout_option = _pool(
+    "--layout", metavar="NAME", help=f"{LAYOUT_NAMES}; by default recognised from the columns."
+)
 limit_option = _pool("--limit", type=int, metavar="N", help="A seeded random sample of N instructions.")
 pool_argument = click.argument("pool", metavar="POOL")
 _columns_option = _pool(
     "--columns",
     type=ColumnNames(),
-    help="Which column is what, where names differ: instruction=task, or data.task inside an object.",
+    help="Which column holds what, where names differ: instruction=task, or data.task inside an object.",
 )
 _part_options = bundle(
-    _pool("--subset", metavar="NAME", help="Which configuration of a data set; else the default one."),
-    _pool("--split", metavar="NAME", help="Which split of a data set; else train."),
+    _pool(
+        "--subset",
+        metavar="NAME",
+        help="The configuration of a data set to read; by default its own default.",
+    ),
+    _pool("--split", metavar="NAME", help="The split of a data set to read; by default train."),
 )
 _SKIP = "--skip-invalid"
-skip_option = option(_SKIP, is_flag=True, help="Leave malformed rows out, counted, instead of ending.")
+skip_option = option(
+    _SKIP, is_flag=True, help="Leave malformed rows out and count them, instead of stopping."
+)
 _skip_pool_rows = _pool(
-    _SKIP, is_flag=True, help="Leave malformed rows out, with a reason, instead of ending."
+    _SKIP, is_flag=True, help="Leave malformed rows out, with a reason, instead of stopping."
 )
 instruction_options = bundle(_columns_option, _part_options, _skip_pool_rows)
 """How a file of instructions is read."""
 read_options = bundle(
     layout_option,
     _columns_option,
-    _pool("--model", metavar="NAME", help="The model that gave all answers, where no column says so."),
-    _pool("--model-from", metavar="file|folder", help="The model is the name of the file, or of its folder."),
+    _pool("--model", metavar="NAME", help="The model that gave all answers, if no column names it."),
+    _pool(
+        "--model-from",
+        metavar="file|folder",
+        help="Name the model after the file, or after its folder.",
+    ),
     _part_options,
-    _pool("--filter", metavar="NAME", help="Which filter of lm-evaluation-harness."),
+    _pool("--filter", metavar="NAME", help="The filter of lm-evaluation-harness whose scores are read."),
     _pool(
         "--missing",
         type=Missing(),
         multiple=True,
         metavar="NUMBER|empty",
-        help="A value that stands for no reward; empty: an answer without a text has none.",
+        help="A value that means that there is no reward, such as -1; empty: an answer without a text has none.",
     ),
     _skip_pool_rows,
     _pool(
@@ -210,7 +220,7 @@ read_options = bundle(
         metavar="keep|drop",
         default="keep",
         show_default=True,
-        help="Whether what is written holds the reasoning before an answer.",
+        help="Keep or drop the reasoning before an answer in what is written.",
     ),
 )
 """How a pool is read: the fields of `crowdselect.pool.howread.HowRead`."""
@@ -225,7 +235,7 @@ student_options = bundle(
     _student(
         "--student",
         metavar="NAME",
-        help="The model to be trained: of the pool, or of --student-answers. No part of the crowd, never trained on.",
+        help="The model to be trained, from the pool or from --student-answers; not part of the crowd, and its answers are never trained on.",
     ),
     _student(
         "--student-answers",
@@ -235,13 +245,13 @@ student_options = bundle(
     _student(
         "--student-column",
         metavar="COLUMN",
-        help="The student's success on each instruction, 0 to 1, measured elsewhere; of the pool or of --metrics.",
+        help="A column, of the pool or of --metrics, with the student's success on each instruction, 0 to 1, measured elsewhere.",
     ),
     _student(
         "--good-above",
         type=float,
         metavar="REWARD",
-        help="An answer is good above this reward.  [default: the cut that splits all rewards best in two]",
+        help="A reward above this counts as good.  [default: the cut that best splits all rewards in two]",
     ),
 )
 """The model that is to be trained, and what counts as good."""
@@ -253,7 +263,7 @@ count_options = bundle(
         "--reward",
         metavar="COLUMN",
         multiple=True,
-        help="The reward column; needed where several may be meant. Several make an ensemble.",
+        help="The reward column; needed if there are several. Given several times, they make an ensemble.",
     ),
     _counts(
         "--ensemble", metavar="mean-rank|mean-z|min|lcb", help="How several rewards become one score matrix."
@@ -270,7 +280,7 @@ count_options = bundle(
         metavar="NAME=LOW..HIGH",
         multiple=True,
         help="Only rows whose number lies in this band, such as best_reward=10%.. or pass_rate=0.1..0.9; may be given several "
-        "times. Without one of rewards, two rewards are needed.",
+        "times. A row needs two rewards, unless a band of rewards is given.",
     ),
     *(
         option(f"--{name.replace('_', '-')}", type=float, hidden=True, expose_value=False, callback=refuse)
@@ -281,7 +291,7 @@ count_options = bundle(
         metavar="FILE",
         help="Choose only among these ids: one per line, or a table with a column id.",
     ),
-    _counts("--exclude", metavar="FILE", help="Never choose these ids; a file likewise."),
+    _counts("--exclude", metavar="FILE", help="Never choose these ids; a file like that of --include."),
     _counts(
         "--decontaminate",
         metavar="FILE",
@@ -317,7 +327,7 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
         _spread(
             "--cluster-by",
             metavar="COLUMN|NAME:B",
-            help="Use a column of the pool as clusters; or B bins of equal count of a number, such as difficulty:5.",
+            help="Use a column of the pool as clusters, or B bins of a number with equally many rows, such as difficulty:5.",
         ),
         _spread(
             "--quota",
@@ -335,13 +345,13 @@ def spread_options(*, default: str = "10") -> Callable[[Any], Any]:
         _spread(
             "--trust-remote-code",
             is_flag=True,
-            help="Let the embedder's own code run; only if you have read it.",
+            help="Run code that comes with the embedder; only if you trust it.",
         ),
         _spread(
             "--near-duplicates",
             type=float,
             metavar="COSINE",
-            help="Pass over rows closer than this to a chosen one.",
+            help="Skip rows closer than this to a chosen one.",
         ),
     )
 
@@ -353,7 +363,7 @@ answer_options = bundle(
         default="best",
         show_default=True,
         help="best, random, topN-random, model:NAME, or fits:MODEL[,SHARE]: of the best third by reward (or SHARE) the one that the "
-        "student MODEL finds most likely. Of several samples of a model, one of them.",
+        "student MODEL finds most likely. If a model has several samples, one of them is taken.",
     ),
     _answers(
         "--answers-per-row",
@@ -387,20 +397,24 @@ folder_options = bundle(
         metavar="jsonl|parquet",
         default="jsonl",
         show_default=True,
-        help="Of the training file.",
+        help="Type of the training file.",
     ),
     _output("--for", "trainer", metavar="TRAINER", help=FOR_HELP),
     _output(
         "--reference",
         metavar="COLUMN",
-        help="rl: the column of the right answer; else reference, answer, target, ground_truth or solution.",
+        help="rl: the column with the right answer; by default reference, answer, target, ground_truth or solution.",
     ),
     _output(
         "--source",
         metavar="COLUMN",
         help="rl: the column that picks the trainer's reward function; custom: write one for verl.",
     ),
-    _output("--pass-rate", metavar="MODEL", help="rl: whose pass rate is written; else the crowd's."),
+    _output(
+        "--pass-rate",
+        metavar="MODEL",
+        help="rl: the model whose pass rate is written; by default the crowd's.",
+    ),
     _output(
         "--license",
         metavar="NAME",
@@ -431,7 +445,7 @@ engine_options = bundle(
         metavar="ADDRESS",
         help="ray: the cluster; auto: the one of this machine.  [default: start one here]",
     ),
-    _place("--workers", type=int, metavar="N", help="ray: how many actors.  [default: one per GPU or CPU]"),
+    _place("--workers", type=int, metavar="N", help="ray: number of actors.  [default: one per GPU or CPU]"),
     _place("--gpus-per-worker", type=float, default=0.0, show_default=True, help="ray: GPUs of each actor."),
 )
 """For the commands with heavy steps."""

@@ -27,7 +27,7 @@ def push(
     dry_run: bool,
     overwrite: bool,
 ) -> None:
-    """Put a selection onto the Hub (extra: hub).
+    """Upload a selection to the Hub (extra: hub).
 
     It becomes a data set, private unless told otherwise. The card, the training file, the metrics and reasons of all
     rows and the files for a trainer go up, in one commit. The manifest stays here, because it holds paths of this

@@ -48,7 +48,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     figures: str | None,
     overwrite: bool,  # noqa: FBT001  (same)
 ) -> None:
-    """Show a selection on one page of HTML.
+    """Write a report on a selection, one page of HTML.
 
     The same command on the same selection and pool is up to date and writes nothing.
     """

@@ -55,18 +55,18 @@ _output = section("Output")
 @option(
     "--ledger",
     metavar="FILE",
-    help="Where every score is kept, computed ones beside it in .parts.  [default: the output's name + .ledger]",
+    help="Where every score is kept; computed ones are in .parts beside it.  [default: the output's name + .ledger]",
 )
-@option("--retry-failed", is_flag=True, help="Score again what has failed before.")
+@option("--retry-failed", is_flag=True, help="Score again what failed before.")
 @option(
     "--no-self-test",
     is_flag=True,
-    help="Do not try each scorer on built-in answers first; a judge that fails there is asked no further.",
+    help="Skip the test of each scorer on built-in answers, which stops a judge that fails it.",
 )
 @option(
     "--keep-going",
     is_flag=True,
-    help="Go on although the first 20 answers have one score, or half of a judge's first replies were cut.",
+    help="Continue even if the first 20 answers all get the same score, or half of a judge's first replies were cut.",
 )
 @pool_argument
 @read_options
@@ -76,19 +76,19 @@ _output = section("Output")
     "--dtype",
     default="auto",
     show_default=True,
-    help="float32, bfloat16, float16; auto: float32 on a CPU.",
+    help="float32, bfloat16 or float16; auto: float32 on a CPU.",
 )
 @_local(
     "--max-length",
     type=int,
     metavar="TOKENS",
-    help="hf, http: cut longer conversations; else at the model's own.",
+    help="hf, http: cut longer conversations.  [default: the model's own limit]",
 )
 @_local(
     "--truncation-side",
     default="auto",
     show_default=True,
-    help="left, right; auto: as the tokenizer says.",
+    help="left or right; auto: as the tokenizer says.",
 )
 @_local(
     "--batch-tokens",
@@ -100,9 +100,9 @@ _output = section("Output")
 @_local(
     "--chat-template",
     metavar="FILE|pair",
-    help="Instead of the model's own; pair: question and answer apart.",
+    help="Replaces the model's own; pair: question and answer as two texts.",
 )
-@_local("--trust-remote-code", is_flag=True, help="Let the model's own code run; only if you have read it.")
+@_local("--trust-remote-code", is_flag=True, help="Run code that comes with the model; only if you trust it.")
 @_served(
     "--api",
     default="auto",
@@ -110,8 +110,10 @@ _output = section("Output")
     help="classify, pooling, score (vLLM), sglang or predict (TEI).",
 )
 @_served("--tokenizer", metavar="NAME", help="Write conversations with this tokenizer's chat template.")
-@_served("--concurrency", type=int, default=16, show_default=True, help="Requests at once.")
-@_served("--timeout", type=float, default=600.0, show_default=True, help="Seconds one whole answer may take.")
+@_served("--concurrency", type=int, default=16, show_default=True, help="Number of requests at a time.")
+@_served(
+    "--timeout", type=float, default=600.0, show_default=True, help="Seconds that one whole answer may take."
+)
 @_served("--api-key-env", metavar="NAME", help="The environment variable that holds the server's key.")
 @_judge("--samples", type=int, default=1, show_default=True, help="How often each answer is judged.")
 @_judge("--prompt", metavar="FILE", help="Your own prompt, with {instruction} and {response}.")
@@ -119,17 +121,17 @@ _output = section("Output")
     "--reference",
     "references",
     metavar="COLUMN",
-    help="Correct answers; else the column `reference`, if any.",
+    help="The column with correct answers; by default `reference`, if there is one.",
 )
 @_judge("--logprobs/--no-logprobs", default=True, help="Ask for the score tokens' log-probabilities.")
-@_judge("--max-cost", type=float, metavar="MONEY", help="Spending cap, over all runs.")
-@_judge("--max-requests", type=int, metavar="N", help="Stop after so many, over all runs.")
+@_judge("--max-cost", type=float, metavar="MONEY", help="Spending cap over all runs.")
+@_judge("--max-requests", type=int, metavar="N", help="Limit on requests over all runs.")
 @_verifiers(
     "--extract",
     metavar="PATTERN",
-    help="A regular expression of the final answer: its last match, or the group in it.",
+    help="A regular expression that finds the final answer: its last match, or the group in it.",
 )
-@_output("--overwrite", is_flag=True, help="Replace a file that is there; never the ledger.")
+@_output("--overwrite", is_flag=True, help="Replace an existing file; never the ledger.")
 @json_option
 @engine_options
 def reward(
@@ -142,8 +144,8 @@ def reward(
 ) -> int:
     """Score answers with reward models, judges and verifiers.
 
-    Every score is kept when it is made: run the same command again to go on after a stop, or when rows, models or
-    samples were added; only what is not there yet is scored. Ends with 3 if scores are missing.
+    Every score is kept when it is made: run the same command again to continue after a stop, or with more rows, models or
+    samples; only what is missing is scored. Exits with 3 if scores are missing.
     """
     from crowdselect.cli.choosing import PoolOptions
     from crowdselect.cli.following import POOL, choosing, say_next, without_dry_run

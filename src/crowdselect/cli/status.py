@@ -11,7 +11,7 @@ from crowdselect.terminal import print_json, say
 @click.argument("output", metavar="OUTPUT")
 @json_option
 def status(output: str, *, as_json: bool) -> None:
-    """Say what the command that writes OUTPUT is at.
+    """Show how far the command that writes OUTPUT has come.
 
     OUTPUT is the file or the folder that the command was told to write; for `run`, the folder of its results. Any
     command that takes longer than a second can be looked at, from any terminal of this machine.

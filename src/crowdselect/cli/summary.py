@@ -229,7 +229,7 @@ def print_crowd(members: Sequence[Mapping[str, Any]], *, reward: str | None = No
         if reward is None
         else f"Models, by their mean {visible(reward)} over what they answered",
         short={"coverage": "filled"},
-        optional=[] if reward is None else ["known from", "coverage"],
+        optional=[] if reward is None else ["known from", "coverage", "family"],
     )
 
 
@@ -290,12 +290,14 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
         found = zip(texts, pool.texts_of(list(texts)), strict=True)
         texts = {i: visible(text or "", width=_LONGEST) for i, text in found}
     weights = {name: weight for name, weight in selection.options["weights"].items() if weight}
+    # Of rows that examples take the score is the turn alone.
+    score = "similarity" if picks and "similarity" in picks[0] else "score"
     table(
         [
             ">rank",
             "instruction",
             ">cluster",
-            *([] if weights else [">score"]),
+            *([] if weights else [f">{score}"]),
             *(f">{name}" for name in weights),
             "answer by",
             ">reward",
@@ -305,7 +307,7 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
                 row["rank"],
                 texts[row["id"]] or row["id"],
                 row["cluster"],
-                *([] if weights else [_number(row["score"])]),
+                *([] if weights else [_number(row[score])]),
                 *(_rank(row[f"{name}_rank"]) for name in weights),
                 answer_by(row),
                 _number(row["reward"]),
@@ -313,7 +315,12 @@ def _print_picks(selection: Selection, pool: Chosen) -> None:
             for row in picks
         ],
         title=f"First {len(picks)} of {selection.options['budget']:,}"
-        + (", with ranks among eligible rows from 0 (lowest) to 1 (highest)" if weights else ""),
+        + (", with ranks among eligible rows from 0 (lowest) to 1 (highest)" if weights else "")
+        + (
+            ", with the similarity to the example that took each row, 1 at most"
+            if score == "similarity"
+            else ""
+        ),
         one_line=True,
         short=_SHORT,
         optional=["cluster", "answer by", "rank"],
@@ -385,7 +392,7 @@ def _print_control(selection: Selection) -> None:
                 "reward of the answer" if name == "reward" else name + " (weighted)" * (name in weighted),
                 f"{c.chosen:.4g}",
                 f"{c.random:.4g}",
-                f"{c.spread:.2g}",
+                spread(c.spread),
                 f"{(c.chosen - c.random) / c.spread:+.1f} SD" if c.spread > 0 else None,
             ]
             for name, c in controls.items()
@@ -393,6 +400,16 @@ def _print_control(selection: Selection) -> None:
         title="Compared with 200 random selections using the same quotas (differences under 2 SD may be chance; "
         "weighted metrics differ by design)",
     )
+
+
+def spread(value: float) -> str:
+    """Write a standard deviation in two digits, or all that stand before the point.
+
+    Example:
+        >>> spread(0.0312), spread(148.2)
+        ('0.031', '148')
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _print_quota(quota: Mapping[str, Any] | None) -> None:
@@ -422,4 +439,6 @@ def _eligible(selection: Selection) -> int:
 
 
 def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"
+    if value is None:
+        return None
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

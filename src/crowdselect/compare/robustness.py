@@ -48,7 +48,7 @@ from crowdselect.selection.reading import (
     number_of_bins,
     quota_strata,
 )
-from crowdselect.selection.rows import Rows, check_usable
+from crowdselect.selection.rows import Rows, check_usable, weights_without
 from crowdselect.selection.selection import score_line
 from crowdselect.selection.student import Reach, reach_of
 from crowdselect.terminal import counted
@@ -69,8 +69,8 @@ AXES: dict[str, str] = {
 """The choices that are varied."""
 
 SIZE_AXES: dict[str, str] = {
-    "of_models": "fewer models, drawn at random",
-    "of_cells": "as few answers, of models drawn for each instruction",
+    "of_models": "fewer models, the same for all rows",
+    "of_cells": "fewer models, others for each row",
 }
 """What is varied to see how large a crowd has to be."""
 
@@ -631,7 +631,9 @@ def _of_options(base: _Base, *, seeds: int, clusters: Sequence[int]) -> Iterator
 
 def _check_order(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in () if rows.families else by_family(weights):
-        raise OptionError(f"no model family has two sizes, so {name} is undefined")
+        raise OptionError(
+            f"no model family has two sizes, so {name} is undefined; leave it out with {weights_without(name, weights)}"
+        )
 
 
 def _tried(axis: str, name: str, run: _Run, chosen: BoolArray) -> Reselection:

@@ -6,7 +6,7 @@ from typing import Any
 
 from crowdselect._optional import optional
 from crowdselect.evaluate.comparison import ROUNDS, UNCLEAR, MethodComparison
-from crowdselect.evaluate.display import figure, p_value, span
+from crowdselect.evaluate.display import common_decimals, figure, p_value, span
 from crowdselect.evaluate.measures import MEASURES
 from crowdselect.report.chartspec import EXTRA, PLAIN, Figure, finished, label, theme, vega_lite_version
 from crowdselect.report.page import render
@@ -29,7 +29,7 @@ def comparison_page(found: MethodComparison, *, made: Mapping[str, Any] | None =
     Raises:
         MissingExtraError: The extra `report` is not installed.
     """
-    drawn = forest_figure(found)
+    drawn, digits = forest_figure(found), common_decimals(found)
     return render(
         "evaluate.html",
         made=made,
@@ -42,8 +42,8 @@ def comparison_page(found: MethodComparison, *, made: Mapping[str, Any] | None =
         judge=found.judge,
         baseline=found.baseline,
         rounds=ROUNDS,
-        scores=_scores(found),
-        differences=_differences(found),
+        scores=_scores(found, digits),
+        differences=_differences(found, digits),
         drawn=None if drawn is None else {"title": drawn.title, "says": drawn.says, "images": _images(drawn)},
     )
 
@@ -59,27 +59,27 @@ def _images(drawn: Figure) -> list[tuple[str, str]]:
     return images
 
 
-def _scores(found: MethodComparison) -> list[dict[str, Any]]:
+def _scores(found: MethodComparison, digits: int) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
             "runs": one.runs,
             "questions": one.questions,
-            "score": figure(one.score),
-            "interval": span(one.interval),
-            "single": span((one.lowest, one.highest)) if one.runs > 1 else "-",
+            "score": figure(one.score, digits),
+            "interval": span(one.interval, digits),
+            "single": span((one.lowest, one.highest), digits) if one.runs > 1 else "-",
         }
         for one in found.standings
     ]
 
 
-def _differences(found: MethodComparison) -> list[dict[str, Any]]:
+def _differences(found: MethodComparison, digits: int) -> list[dict[str, Any]]:
     return [
         {
             "one": one.one,
             "other": one.other,
-            "difference": figure(one.difference),
-            "interval": span(one.interval),
+            "difference": figure(one.difference, digits),
+            "interval": span(one.interval, digits),
             "questions": one.questions,
             "differing": one.differing,
             "p": p_value(one.p),

@@ -17,6 +17,11 @@ from crowdselect.terminal import counted, note, print_json, say, shown_path, tab
 
 _FOREST = 41  # characters of a row of the forest
 _NAMES = 36  # most terminal cells of the names beside it
+_MOST, _USUAL = (
+    4,
+    3,
+)  # decimals of a comparison, and those where no number of them makes all differences agree
+_SAME = 1e-9  # the difference of two scores, up to rounding
 
 
 def show_plan(plan: EvaluationPlan, *, as_json: bool) -> None:
@@ -88,10 +93,10 @@ def show_measured(measured: Measured, *, as_json: bool) -> None:
     if as_json:
         print_json({"written": str(measured.folder), "was_there": measured.was_there, **found})
         return
-    say(visible(f"{MEASURES[found['benchmark']].title}: {found['model']}"))
+    say(visible(f"{MEASURES[found['benchmark']].title}: {found['model']} (score: {found['unit']})"))
     named = {name: part for name, part in found["categories"].items() if name}
     rows = [["all", *_cells(found)], *([name, *_cells(part)] for name, part in named.items())]
-    table(["", f">{found['resampling']['of']}", f">{found['unit']}", ">95% interval"], rows)
+    table(["", f">{found['resampling']['of']}", ">score", ">95% interval"], rows)
     for line in found["notes"]:
         note(visible(line))
     rows, noun = found["rows"], found["resampling"]["of"].removesuffix("s")
@@ -147,26 +152,64 @@ def _print_missing(reasons: Mapping[str, int], wanted: int, noun: str) -> None:
         table([">missing", "why"], [[n, visible(why, width=300)] for why, n in reasons.items()])
 
 
-def figure(value: float | None) -> str:
+def figure(value: float | None, decimals: int | None = None) -> str:
     """Write a score.
 
     Example:
-        >>> figure(6.25), figure(81.34), figure(None)
-        ('6.25', '81.3', '-')
+        >>> figure(6.25), figure(81.34), figure(None), figure(6.25, 3)
+        ('6.25', '81.3', '-', '6.250')
     """
     if value is None:
         return "-"
-    return f"{value:.2f}" if abs(value) <= 10 else f"{value:.1f}"
+    return f"{value:.{_decimals(value) if decimals is None else decimals}f}"
 
 
-def span(ends: Sequence[float | None] | None) -> str:
+def _decimals(value: float) -> int:
+    return 2 if abs(value) <= 10 else 1
+
+
+def span(ends: Sequence[float | None] | None, decimals: int | None = None) -> str:
     """Write an interval of scores.
 
     Example:
         >>> span((6.25, 81.34)), span(None)
         ('6.25 to 81.3', '-')
     """
-    return "-" if ends is None else f"{figure(ends[0])} to {figure(ends[1])}"
+    return "-" if ends is None else f"{figure(ends[0], decimals)} to {figure(ends[1], decimals)}"
+
+
+def common_decimals(found: MethodComparison) -> int:
+    """Find the fewest decimals with which every difference shown is that of the two scores shown, and none looks like 0.
+
+    Differences over other questions than the scores cannot agree with them, and do not count. Where four decimals are too
+    few, as may be among many methods, it is three.
+
+    Example:
+        >>> from crowdselect.evaluate.comparison import MethodScore
+        >>> scores = [MethodScore(name, 1, 9, score, None, None, None) for name, score in (("a", 6.2251), ("b", 6.2249))]
+        >>> different = Difference("a", "b", 9, 1, 0, 6.2251 - 6.2249, None, None)
+        >>> common_decimals(MethodComparison("mt-bench", "j", None, "1 to 10", 0, scores, [different]))
+        4
+    """
+    scores = {one.name: one.score for one in found.standings if one.score is not None}
+    known = [
+        (scores[one.one], scores[one.other], one.difference)
+        for one in found.differences
+        if one.difference is not None
+        and one.one in scores
+        and one.other in scores
+        and abs(scores[one.one] - scores[one.other] - one.difference) < _SAME
+    ]
+
+    def agree(decimals: int) -> bool:
+        return all(
+            round(round(one, decimals) - round(other, decimals), decimals) == round(difference, decimals)
+            and (round(difference, decimals) != 0 or abs(difference) < _SAME)
+            for one, other, difference in known
+        )
+
+    least = min(map(_decimals, scores.values()), default=2)
+    return next(filter(agree, range(least, _MOST + 1)), _USUAL)
 
 
 def p_value(value: float | None) -> str:
@@ -242,26 +285,29 @@ def print_comparison(found: MethodComparison) -> None:
     beside = "" if found.baseline is None else f" against {found.baseline}"
     by = "" if found.judge is None else f", judged by {found.judge}"
     of = MEASURES[found.benchmark].of
-    say(visible(f"{MEASURES[found.benchmark].title}{beside}{by}"))
+    digits = common_decimals(found)
+    say(visible(f"{MEASURES[found.benchmark].title}{beside}{by} (score: {found.unit})"))
+    several = any(one.runs > 1 for one in found.standings)
     table(
         [
             "method",
             ">runs",
             f">{of}",
-            f">score ({found.unit})",
+            ">score",
             ">95% interval",
-            ">lowest run",
-            ">highest",
+            *([">lowest run", ">highest"] if several else []),
         ],
         [
             [
                 one.name,
                 one.runs if one.choices < 2 else f"{one.runs} of {one.choices} choices",
                 one.questions,
-                figure(one.score),
-                span(one.interval),
-                figure(one.lowest) if one.runs > 1 else None,
-                figure(one.highest) if one.runs > 1 else None,
+                figure(one.score, digits),
+                span(one.interval, digits),
+                *(
+                    figure(end, digits) if one.runs > 1 else None
+                    for end in (one.lowest, one.highest) * several
+                ),
             ]
             for one in found.standings
         ],
@@ -275,25 +321,25 @@ def print_comparison(found: MethodComparison) -> None:
             f">{of}",
             ">differing",
             ">p",
-            ">p (Holm)",
+            *([">p (Holm)"] if many > 1 else []),
             "the first is",
         ],
         [
             [
                 f"{one.one} - {one.other}",
-                _signed(one.difference),
-                span(one.interval),
+                _signed(one.difference, digits),
+                span(one.interval, digits),
                 one.questions,
                 one.differing,
                 p_value(one.p),
-                p_value(one.p_holm),
+                *([p_value(one.p_holm)] if many > 1 else []),
                 one.verdict,
             ]
             for one in found.differences
         ],
         title=f"Differences, paired over {of}"
         + (f" (Holm: corrected for {many} comparisons)" if many > 1 else ""),
-        optional=["differing", "p"] if many > 1 else ["differing"],
+        optional=["differing", *(["p"] if many > 1 else []), of],
     )
     for line in forest_lines(found.differences):
         say(line)
@@ -336,7 +382,8 @@ def forest_lines(differences: list[Difference]) -> list[str]:
     return [*lines, scale, ""]
 
 
-def _signed(value: float | None) -> str | None:
+def _signed(value: float | None, decimals: int) -> str | None:
     if value is None:
         return None
-    return f"{'+' if value > 0 else ''}{figure(value)}"
+    shown = 0.0 if abs(value) < _SAME else value
+    return f"{'+' if shown > 0 else ''}{figure(shown, decimals)}"

@@ -143,7 +143,7 @@ def files_for(*, answers: bool, rewards: bool) -> dict[str, str]:
 )
 @overwrite_option
 def init(folder: str, *, answers: str, rewards: str, overwrite: bool) -> None:
-    """Write a recipe to begin with, for what you have.
+    """Write a starter recipe for what you have.
 
     It is a short form of what `crowdselect run --example` prints, with the crowd file that it names.
     """

@@ -187,8 +187,9 @@ def _print_plan(lines: "list[Line]", folder: Path, *, as_json: bool) -> None:
         print_json({"output": str(folder), "steps": steps})
         return
     table(
-        ["step", "state", "rows or requests", "cost (in the currency of the prices)"],
+        ["step", "state", "rows or requests", "cost"],
         [[one.step.title, one.state, one.amount, one.cost] for one in lines],
+        title="Steps (cost in the currency of the prices)",
     )
     say(f"{total(lines)}; in {shown_path(folder)}")
     if any("money unknown" in one.cost for one in lines):

@@ -90,8 +90,8 @@ def run_steps(graph: StepGraph, store: Store, *, lock: int, strict: bool, keep_g
             stopped.add(step)
             continue
         if not store.is_whole(step):
-            running().tell(step.title, number - 1, len(graph.steps))
-            code = _run(step, store, graph, lock=lock, at=f"{number}/{len(graph.steps)}")
+            running().tell(step.title, len(summary.done), len(graph.steps))
+            code = _run(step, store, graph, lock=lock, at=f"step {number}/{len(graph.steps)}")
             if code not in {0, MISSING} or (code == MISSING and strict):
                 summary.failed.append(step)
                 stopped.add(step)

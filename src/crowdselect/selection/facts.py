@@ -25,7 +25,7 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rewards import empty_line, marker_lines
-from crowdselect.selection.rows import Rows, nullable
+from crowdselect.selection.rows import Rows, nullable, weights_without
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
 from crowdselect.terminal import counted
@@ -394,7 +394,8 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     if rows.families < _FEW_FAMILIES:
         warnings += [
             f"{name} is mostly noise here: only {rows.families} model "
-            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; lower its weight (`weights`)"
+            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; leave it out with "
+            f"{weights_without(name, weights)}"
             for name in by_family(weights)
         ]
     repeated = len(rows) - len(np.unique(rows.groups))
@@ -403,15 +404,7 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
     warnings += marker_lines(str(rows.reward), rows.ends)
     warnings += format_lines(found.reasons, rows, found.seen.options)
     chosen = choice.rank > 0
-    lowest = rows.lowest
-    poor = int((answers.best_reward[chosen] == lowest).sum())
-    if (answers.best_reward[found.seen.eligible] == lowest).all():
-        warnings.append(f"all rewards are equal ({lowest:g}), so there is nothing to choose by but the seed")
-    elif poor:
-        warnings.append(
-            f"no model answered {poor} of the {int(chosen.sum())} chosen instructions well: their best reward is the "
-            f"pool's lowest ({lowest:g}); set a floor, such as `keep='best_reward=10%..'`"
-        )
+    warnings += _poor_answers(found)
     given = _answers_given(found).get("answers")
     if given and given["fewer"]:
         warnings.append(
@@ -445,6 +438,34 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
         warnings.append(
             f"{len(emptied)} of {len(quotas)} clusters are so small that more than half of their eligible rows were "
             f"taken (cluster {cluster}: {quotas[cluster]} of {sizes[cluster]}), including low-scoring ones; try fewer `clusters`"
+        )
+    return warnings
+
+
+def _poor_answers(found: Found) -> list[str]:
+    """Warn of chosen rows whose answers to train on, or all answers, have no reward above the pool's lowest."""
+    rows, chosen = found.rows, found.choice.rank > 0
+    answers, several, lowest, count = rows.answers, rows.answers.several, rows.lowest, int(chosen.sum())
+    if (answers.best_reward[found.seen.eligible] == lowest).all():
+        return [f"all rewards are equal ({lowest:g}), so there is nothing to choose by but the seed"]
+    floor = "set a floor, such as `keep='best_reward=10%..'`"
+    poor, warnings = answers.best_reward == lowest, []
+    if poor[chosen].any():
+        warnings.append(
+            f"no model answered {int(poor[chosen].sum())} of the {count} chosen instructions well: their best reward is the "
+            f"pool's lowest ({lowest:g}); {floor}"
+        )
+    low = answers.reward <= lowest  # a single sample may lie below the lowest mean
+    if several is not None:
+        least = lowest_kept(found.seen.options.keep, "best_reward", answers.best_reward)
+        low[several.row[(several.reward <= lowest) & (several.reward >= least)]] = True
+    worse = int((low & ~poor & chosen).sum())
+    if worse and rows.checked is None:
+        banded = several is not None or rows.fitted is not None
+        remedy = floor if banded else "train on the best with `answer='best'`"
+        warnings.append(
+            f"in {worse} of the {count} chosen instructions an answer to train on has the pool's lowest reward ({lowest:g}), "
+            f"though there is a better one; {remedy}"
         )
     return warnings
 

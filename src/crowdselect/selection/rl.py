@@ -309,6 +309,8 @@ FORMS: dict[str | None, Callable[[Prompt], dict[str, Any]]] = {
     "open-instruct": _open_instruct,
 }
 """Record makers by trainer."""
+HOLDS_REFERENCE = ("reference", "solution", "ground_truth", "reward_model")
+"""The columns of their records of which one holds the reference."""
 
 
 def schema(trainer: str | None) -> "pa.Schema":

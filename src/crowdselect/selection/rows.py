@@ -12,7 +12,7 @@ from crowdselect.errors import OptionError, ShapeError
 from crowdselect.numeric.ensembles import Agreement
 from crowdselect.numeric.exact import ordered_families
 from crowdselect.numeric.metrics import METRICS, by_family, of_samples
-from crowdselect.numeric.ranks import check_weights
+from crowdselect.numeric.ranks import DEFAULT_WEIGHTS, check_weights
 from crowdselect.numeric.responses import ChosenAnswers, Several
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.shards import Ids, Places
@@ -188,14 +188,31 @@ def check_usable(rows: Rows, weights: Mapping[str, float]) -> None:
     for name in of_samples({name: weight for name, weight in weights.items() if name not in rows.metrics}):
         raise OptionError(
             f"{name} has a weight, but no model has two samples with a reward to an instruction; collect several "
-            f"(`crowdselect collect --samples 4`), or leave {name} out of `weights`"
+            f"(`crowdselect collect --samples 4`), or leave it out with {weights_without(name, weights)}"
         )
     for name in () if rows.families else by_family(weights):
         raise OptionError(
             f"{name} has a weight, but no model family of two known sizes is in the pool; name families and sizes "
             "in a file (`crowdselect crowd POOL -o crowd.toml` writes one to edit) and pass it as `crowd`, or "
-            f"leave {name} out of `weights`"
+            f"leave it out with {weights_without(name, weights)}"
         )
+
+
+def weights_without(name: str, weights: Mapping[str, float]) -> str:
+    """Name the option that leaves a number out of the score, for messages.
+
+    Args:
+        name: The number to leave out.
+        weights: Those in use; where no other number has one, the usual ones replace them.
+
+    Example:
+        >>> weights_without("stability", {"difficulty": -1.0, "stability": 2.0})
+        "`weights={'difficulty': -1}`"
+    """
+    in_use = (weights, DEFAULT_WEIGHTS)
+    others = ({other: weight for other, weight in w.items() if weight and other != name} for w in in_use)
+    plain = {other: int(w) if w == int(w) else w for other, w in next(filter(None, others)).items()}
+    return f"`weights={plain}`"
 
 
 def nullable(values: FloatArray) -> Any:  # noqa: ANN401  (an Arrow array)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import NEEDS_TOOLS
+from crowdselect.selection.rl import HOLDS_REFERENCE
 from crowdselect.train.student import EXTRA, Student
 from crowdselect.writing import read_manifest
 
@@ -97,8 +99,8 @@ def read_rows(path: str, *, skip_invalid: bool = False) -> TrainRows:
         The rows; at least one.
 
     Raises:
-        InputError: There is no such file, it has no sound row, or a row does not fit any format; the message counts
-            all such rows.
+        InputError: There is no such file, it has no sound row, its rows are for reinforcement learning, or a row does not fit
+            any format; the message counts all such rows.
 
     Example:
         >>> read_rows("no-such-folder")
@@ -114,6 +116,11 @@ def read_rows(path: str, *, skip_invalid: bool = False) -> TrainRows:
     elif not place.is_file():
         raise InputError(
             f"{path}: no such file or folder; wanted one that `select` wrote, or a training file"
+        )
+    if any(_is_for_rl(record) for _, record in islice(_records(place), 1)):
+        raise InputError(
+            f"{path}: its format is rl: questions with reference answers, and no answers to learn; choose the rows again with "
+            "`crowdselect select --format messages`, and train on that"
         )
     malformed = Malformed(skip=skip_invalid)
     rows = tuple(malformed.parsed(_row, _records(place)))
@@ -181,6 +188,16 @@ def _records(file: Path) -> Iterator[tuple[str, Row | Broken]]:
         yield from ((f"{file}: {unit} {number}", row) for number, row in rows_of(file, kind))
     except pa.ArrowException as error:
         raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _is_for_rl(record: Row | Broken) -> bool:
+    """Say whether a row has a question and a reference, and no answer, as `crowdselect.selection.rl` writes it."""
+    if isinstance(record, Broken) or not any(record.get(name) is not None for name in HOLDS_REFERENCE):
+        return False
+    asked = record.get("messages") or record.get("prompt")
+    is_question = isinstance(asked, list) and isinstance(asked[-1], dict) and asked[-1].get("role") == "user"
+    answers = {name for names in _FORMS for name in names} - {"messages", "prompt", "instruction"}
+    return is_question and all(record.get(name) is None for name in answers)
 
 
 def _row(placed: tuple[str, Row | Broken]) -> TrainRow:
