@@ -102,7 +102,7 @@ TEMPLATES = (
         adds=re.compile(r"\ACutting Knowledge Date: .*\nToday Date: .*\n\n"),
     ),
     Template(
-        name="Human and Assistant, as hh-rlhf has them",
+        name="hh-rlhf",
         head=re.compile(""),
         opening=re.compile(r"\n\n(Human|Assistant):(?: |\s*\Z)"),
         closing="",
