@@ -146,6 +146,7 @@ def test_forms_that_are_read(text: str, read: Turns) -> None:
         ("Hi<|assistant|>", "<|assistant|>"),
         ("Human: Hi\n\nAssistant:", "Human: ... Assistant:"),  # without what it begins with
         ("\n\nHuman: Hi\n\nHuman: Ho\n\nAssistant:", "Human: ... Assistant:"),
+        ("\n\nHuman: Hi [/INST]", "[/INST]"),  # with no turn to answer
     ],
 )
 def test_what_only_looks_rendered_stays_and_is_told(text: str, marker: str) -> None:
@@ -161,6 +162,7 @@ def test_what_only_looks_rendered_stays_and_is_told(text: str, marker: str) -> N
         "Why does Llama write <|begin_of_text|> and <|eot_id|>",
         "Is it [INST] or <<SYS>> first?",
         "Human: Hi",
+        "Human:" + "\n" * 100_000 + "Assistant: and so on",  # in no time
         "Name an Assistant:",
         "\n\nHuman: Hi",
         "<s>struck out</s>",

@@ -46,6 +46,8 @@ class Template:
     """What it calls the roles."""
     markers: tuple[str, ...] = ()
     """What cannot stand within a turn."""
+    begun: bool = False
+    """Whether the turn that is to be answered has to be begun."""
     adds: re.Pattern[str] | None = None
     """What it puts before a system prompt of its own accord."""
 
@@ -61,10 +63,12 @@ class Template:
         if not openings or not self.head.fullmatch(text, 0, openings[0].start()):
             return None
         turns: list[Turn] = []
+        opened = False
         ends = [*(found.start() for found in openings[1:]), len(text)]
         for found, end in zip(openings, ends, strict=True):
             role, body = self.roles.get(found[1]), text[found.end() : end]
-            if end == len(text) and role == "assistant" and _OPEN.fullmatch(body):
+            opened = end == len(text) and role == "assistant" and _OPEN.fullmatch(body) is not None
+            if opened:
                 break
             content = self._content(body)
             if role is None or content is None:
@@ -73,8 +77,9 @@ class Template:
                 content = self.adds.sub("", content)
             if role != "system" or turns or content.strip():
                 turns.append({"role": role, "content": content})
-        roles = ",".join(turn["role"] for turn in turns)
-        return turns if re.fullmatch(TIDY_ROLES, roles) and all(t["content"].strip() for t in turns) else None
+        tidy = re.fullmatch(TIDY_ROLES, ",".join(turn["role"] for turn in turns))
+        whole = tidy and all(turn["content"].strip() for turn in turns) and (opened or not self.begun)
+        return turns if whole else None
 
     def _content(self, body: str) -> str | None:
         """What a turn says; None where it does not end as it has to, or holds a marker."""
@@ -107,6 +112,7 @@ TEMPLATES = (
         opening=re.compile(r"\n\n(Human|Assistant):(?: |\s*\Z)"),
         closing="",
         roles={"Human": "user", "Assistant": "assistant"},
+        begun=True,
     ),
 )
 """The forms that are read."""
@@ -126,7 +132,7 @@ _BEGINS = re.compile(
     rf"^\s*(?:(?:{_BOS}|<{_BAR}begin▁of▁sentence{_BAR}>)\s*)?({_any_of(_BEGINNINGS)})", re.ASCII
 )
 _ENDS = re.compile(rf"({_any_of((*_ENDINGS, '<|assistant|>'))})\s*$", re.ASCII)
-_SPOKEN = re.compile(r"(?s)^\s*Human:.*\n\s*Assistant:\s*$", re.ASCII)
+_SPOKEN = re.compile(r"(?s)^\s*Human:.*\nAssistant:\s*$", re.ASCII)
 _TAIL = 100  # characters in which the last marker stands
 
 FORMS = ("", *(template.name for template in TEMPLATES), *_BEGINNINGS, *_ENDINGS, _HUMAN)
@@ -168,7 +174,7 @@ def messages_in(chat: list[Turn]) -> tuple[list[Turn], int]:
 
 def _marker(text: str) -> str | None:
     """The marker that a prompt begins or ends with as only rendered ones do; None where there is none."""
-    found = _BEGINS.match(text) or _ENDS.search(text.rstrip()[-_TAIL:])
+    found = _BEGINS.match(text) or _ENDS.search(text.rstrip(" \t\n\r\f")[-_TAIL:])
     if found is not None:
         return found[1]
     return _HUMAN if _SPOKEN.match(text) else None
