@@ -237,6 +237,19 @@ def test_a_row_of_messages_beside_one_of_a_text(tmp_path: Path) -> None:
         assert pool.prompt_forms.tolist() == [CHATML, 0, 0]
 
 
+def test_models_with_system_prompts_of_their_own(tmp_path: Path) -> None:
+    own = [{"role": "system", "content": f"You are {model}."} for model in MODELS]
+    rows = crowd(instruction=None, messages=lambda i, j: [own[j], user(chatml([user(f"Do {i}")]))])
+    with open_pool(write(tmp_path, rows, "parquet")) as pool:
+        assert pool.prompts([("q0", "m-1b"), ("q2", "m-7b")]) == [
+            [own[0], user("Do 0")],
+            [own[1], user("Do 2")],
+        ]
+        assert pool.instructions().tolist() == ["Do 0", "Do 1", "Do 2"]
+        batch = next(pool.stream_responses())
+        assert [chat[1] for chat in pool.prompts_of(batch)] == [user(f"Do {i}") for i in batch.rows]
+
+
 @ALL
 def test_ids_are_of_what_the_file_has_and_duplicates_of_what_is_asked(kind: str, tmp_path: Path) -> None:
     rows = crowd(id=None, instruction=lambda i, _: ("Do it", chatml([user("Do it")]), "Do that")[i])
