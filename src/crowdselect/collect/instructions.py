@@ -26,6 +26,7 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
 from crowdselect.pool.opening import OpenedInstructions, opened_instructions
 from crowdselect.pool.prompts import Chat, parse_chat, user_turn
+from crowdselect.pool.rendered import FORMS, READ, messages_in, read_as, template_lines
 from crowdselect.pool.source import Source
 from crowdselect.terminal import counted
 
@@ -193,6 +194,7 @@ class _Facts:
         self.digests: list[bytes] = []
         self.marks = bytearray()
         self.left_out: Counter[str] = Counter()
+        self.forms = [0] * len(FORMS)
 
     def shared(self) -> frozenset[int]:
         """Return the marks that appear more than once."""
@@ -252,6 +254,8 @@ def _stage(found: OpenedInstructions, near: Path | None) -> Instructions:
     facts.notes += [f"left out: {counted(count, 'row')}: {why}" for why, count in facts.left_out.items()]
     if facts.blank:
         facts.notes.append(f"left out: {counted(facts.blank, 'row')} without text")
+    read = read_as(None, facts.forms)
+    facts.notes += [*([] if read is None else [read]), *template_lines(facts.forms)]
     if skipped.any():
         facts.notes.append(
             f"{int(skipped.sum())} rows repeat another and are left out (there is no id column)"
@@ -368,7 +372,9 @@ def _row(
         return None
     number = facts.count + facts.blank + facts.left_out.total() + 1
     where = f"{source.path}: " + (f"row {number}" if id_ is None else f"id {id_!r}")
-    request = _request(text, chat, turns, tools, where)
+    messages, then = _asked(text, chat, turns, where)
+    messages, form = messages_in(messages)
+    request = _request(messages, then, tools, where)
     if request is None:
         facts.blank += 1
         return None
@@ -377,6 +383,9 @@ def _row(
         request.digest if further is None else hashlib.sha256(request.digest + further.encode()).digest()
     )
     plain = _is_absent(chat) and _is_absent(turns)
+    if form in READ:
+        plain, text = False, None
+    facts.forms[form] += 1
     facts.plain += text is not None
     facts.chats += not plain
     facts.count += 1
@@ -389,23 +398,26 @@ def _row(
     return name, request.prompt, request.digest, further, None if plain else text, plain
 
 
-def _request(
-    text: str | None, chat: str | None, turns: str | None, tools: str | None, where: str
-) -> Request | None:
-    """Put an instruction's parts together; None where there is no text."""
+def _asked(text: str | None, chat: str | None, turns: str | None, where: str) -> tuple[Chat, list[str]]:
+    """Put an instruction's parts together: what is asked first, nothing where there is no text, and the turns after it."""
     messages = _chat(chat, where)
     then = _turns(turns, where)
     if then:
         messages = [*messages, *user_turn(then[0])]
     elif not messages:
         messages = user_turn(text) if text is not None and text.strip() else []
+    return messages, then[1:]
+
+
+def _request(messages: Chat, then: list[str], tools: str | None, where: str) -> Request | None:
+    """Make the request of what is asked; None where that is nothing."""
     if not messages:
         return None
     if messages[-1]["role"] not in {"user", "tool"}:
         raise InputError(
             f"{where}: its messages end with the {messages[-1]['role']}'s; wanted the user's last, which is to be answered"
         )
-    return make_request(messages, then=then[1:], tools=None if tools is None else json.loads(tools))
+    return make_request(messages, then=then, tools=None if tools is None else json.loads(tools))
 
 
 def _is_absent(written: str | None) -> bool:

@@ -1,7 +1,8 @@
 """What a row says, decided in one place: its whole prompt, and what a value is as text.
 
 A value may be a text, a list of parts, a message or nothing, in prompts and answers, in every layout. What is asked
-of a model, compared, embedded, scored and exported is what `prompt_of` makes of a row.
+of a model, compared, embedded, scored and exported is what `prompt_of` makes of a row; where that is a conversation that
+a chat template was applied to, its messages (`rendered`).
 """
 
 import ast

@@ -245,6 +245,11 @@ class Pool:
         text = self._asked.text
         return pa.nulls(len(self._index.ids), pa.string()) if text is None else text
 
+    @property
+    def prompt_forms(self) -> NDArray[np.int64]:
+        """Shape (N,): what each prompt was found to be, a place in `crowdselect.pool.rendered.FORMS`."""
+        return self._asked.forms
+
     def texts_of(self, ids: Sequence[str]) -> list[str | None]:
         """Read the texts of some instructions; see `instructions`.
 

@@ -18,6 +18,7 @@ from crowdselect.pool.columns import blank, repaired, without_turns
 from crowdselect.pool.content import Repairs, written
 from crowdselect.pool.index import Index, one_per_id, values_per_id
 from crowdselect.pool.looking import look_into
+from crowdselect.pool.rendered import messages_in, with_markers
 from crowdselect.pool.source import Source
 from crowdselect.pool.tall import TallAnswers
 from crowdselect.pool.views import View
@@ -160,34 +161,51 @@ class PoolPrompts:
         self.notes: list[str] = []
         """What was found in the texts, one line each."""
 
-    @cached_property
+    @property
     def text(self) -> "pa.Array | None":
         """Shape (N,), null where there is none; None where the pool has no place for text."""
+        return self._texts[0]
+
+    @property
+    def forms(self) -> IntArray:
+        """Shape (N,): what each prompt was found to be, a place in `crowdselect.pool.rendered.FORMS`."""
+        return self._texts[1]
+
+    @cached_property
+    def _instruction(self) -> "pa.Array | None":
+        """The texts as the files have them, as `text`; not those of messages."""
+        own = self._view.text
+        if own is None:
+            return None
+        if look_into(self._source, own)[0].broken:
+            own = repaired(own)
+            self.notes.append("some instructions hold control characters, now U+FFFD")
+        given = f"CASE WHEN NOT {blank(own)} THEN {own} END"
+        return one_per_id(self._source, self._view, self._index, given, what="instruction", asked=True)
+
+    @cached_property
+    def _texts(self) -> "tuple[pa.Array | None, IntArray]":
+        """The texts, those of rendered prompts as their messages have them, and what was found; both (N,)."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        own = self._view.text
-        if own is not None and look_into(self._source, own)[0].broken:
-            own = repaired(own)
-            self.notes.append("some instructions hold control characters, now U+FFFD")
-        text = (
-            None
-            if own is None
-            else one_per_id(
-                self._source,
-                self._view,
-                self._index,
-                f"CASE WHEN NOT {blank(own)} THEN {own} END",
-                what="instruction",
-                asked=True,
-            )
-        )
-        if self._messages is None:
-            return text
-        chats = pa.array(
-            [chat_text(self._shared(i)) for i in range(len(self._messages))], type=pa.large_string()
-        )
-        return chats if text is None else pc.coalesce(text, chats)
+        text, forms = self._instruction, np.zeros(len(self._index.ids), dtype=np.int64)
+
+        def said(row: int) -> str | None:
+            chat, forms[row] = self._shared(row)
+            return chat_text(chat)
+
+        if text is not None and self._messages is None:
+            marked = with_markers(text)
+            if marked.any():
+                read = [said(row) for row in np.flatnonzero(marked).tolist()]
+                text = pc.replace_with_mask(text, pa.array(marked), pa.array(read, type=text.type))
+        if self._messages is not None:
+            chats = pa.array([said(row) for row in range(len(forms))], type=pa.large_string())
+            if text is not None:  # that of a row with both, unless its messages were read otherwise
+                chats = pc.if_else(pc.or_(text.is_null(), pa.array(forms > 0)), chats, text)
+            text = chats
+        return text, forms
 
     def load(self) -> None:
         """Read all that `prompts_of` needs, so that nothing is read while answers are streamed."""
@@ -241,12 +259,7 @@ class PoolPrompts:
 
     def of_rows(self, rows: Sequence[int]) -> list[Chat]:
         """Give what all models were asked in some instructions."""
-        text = self.text
-        chats = [self._shared(row) for row in rows]
-        said = [None if text is None else text[row].as_py() for row in rows]
-        return [
-            chat or ([] if own is None else user_turn(own)) for chat, own in zip(chats, said, strict=True)
-        ]
+        return [self._shared(row)[0] for row in rows]
 
     @cached_property
     def _read(self) -> "tuple[pa.Array | None, BoolArray]":
@@ -280,24 +293,22 @@ class PoolPrompts:
     def _differs(self) -> BoolArray:
         return self._read[1]
 
-    def _shared(self, i: int) -> Chat:
-        """Parse what all models were asked; nothing where it is missing."""
-        return self._chat(i, None if self._messages is None else self._messages[i].as_py())
+    def _shared(self, i: int) -> tuple[Chat, int]:
+        """Parse what all models were asked, nothing where it is missing; and what it was found to be."""
+        chat = self._chat(i, None if self._messages is None else self._messages[i].as_py())
+        text = None if chat or self._instruction is None else self._instruction[i].as_py()
+        return messages_in(chat if text is None else user_turn(text))
 
     def _prompt(self, i: int, model: str, written: str | None) -> Chat:
-        if self._differs[i]:
-            chat = self._chat(i, written)
-            if not chat and self._view.left_out is None:  # else it is one of those that cannot be chosen
-                raise InputError(
-                    f"{self._source.path}: messages of id {self._index.id(i)!r}, model {model!r} are missing, and "
-                    "other models have theirs with own answers; wanted the conversation before the answer"
-                )
-            return chat
-        chat = self._shared(i)
-        if chat or self.text is None:
-            return chat
-        text = self.text[i].as_py()
-        return [] if text is None else user_turn(text)
+        if not self._differs[i]:
+            return self._shared(i)[0]
+        chat = self._chat(i, written)
+        if not chat and self._view.left_out is None:  # else it is one of those that cannot be chosen
+            raise InputError(
+                f"{self._source.path}: messages of id {self._index.id(i)!r}, model {model!r} are missing, and "
+                "other models have theirs with own answers; wanted the conversation before the answer"
+            )
+        return messages_in(chat)[0]
 
     def _chat(self, i: int, written: str | None) -> Chat:
         if written is None or not written.strip():

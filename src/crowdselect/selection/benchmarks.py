@@ -13,7 +13,8 @@ from crowdselect.pool.files import is_remote, is_table
 from crowdselect.pool.layouts import ID_COLUMNS, detect
 from crowdselect.pool.lmeval import logs_in, questions_in
 from crowdselect.pool.pool import open_pool
-from crowdselect.pool.prompts import chat_text, parse_chat
+from crowdselect.pool.prompts import chat_text, parse_chat, user_turn
+from crowdselect.pool.rendered import messages_in
 from crowdselect.pool.sidecars import read_lines
 from crowdselect.pool.source import Source
 
@@ -147,12 +148,13 @@ def _questions_of(path: str, rows: list[Mapping[str, Any]], *, text: str) -> lis
 
 def _said(value: str | None) -> str | None:
     """What a question asks: its text, or that of its messages."""
-    if value is None or not value.lstrip().startswith("["):
-        return value
+    if value is None:
+        return None
     try:
-        return chat_text(parse_chat(value))
+        chat = parse_chat(value) if value.lstrip().startswith("[") else user_turn(value)
     except ValueError:  # a text that begins with a bracket
-        return value
+        chat = user_turn(value)
+    return chat_text(messages_in(chat)[0])
 
 
 def _turns(value: str | None, *, where: str) -> list[str | None]:

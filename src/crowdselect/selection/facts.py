@@ -282,7 +282,7 @@ def run_facts(found: Found, *, notes: list[str]) -> dict[str, Any]:
         "fingerprint": pool.fingerprint(),
         "layout": pool.layout,
         "read": pool.read.as_dict(),
-        "read_as": pool.read_as,
+        "read_as": rows.read_as,
         "malformed": pool.malformed,
         "limit": pool.limit,
         "reward": rows.reward if filled else None,

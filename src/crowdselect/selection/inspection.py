@@ -12,6 +12,7 @@ from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
 from crowdselect.pool.layouts import unlikely
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rendered import counts_of, read_as, template_lines
 from crowdselect.selection.benchmarks import evaluation_lines
 from crowdselect.selection.eligible import id_doubt
 from crowdselect.selection.numbers import forms
@@ -60,7 +61,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     matrices, missing = _matrices(pool, reward)
     students = students_in(pool.models, marked=pool.students, crowd=crowd)
     members, notes = _members(pool, crowd, students)
-    texts = pool.instructions()
+    texts, forms = pool.instructions(), counts_of(pool.prompt_forms)
     rewards = {name: {**_describe(matrix), "good": _good(pool, name)} for name, matrix in matrices.items()}
     equal = [
         f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
@@ -92,7 +93,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     return {
         "pool": pool.path,
         "layout": pool.layout,
-        "read_as": pool.read_as,
+        "read_as": read_as(pool.read_as, forms),
         "malformed": pool.malformed,
         "simulated": "simulated" in pool.columns,
         "columns": list(pool.columns),
@@ -114,6 +115,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *evaluation_lines(pool.evaluations),
             *doubts,
             *equal,
+            *template_lines(forms),
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
             *([empty_line(empty)] if empty else []),

@@ -16,6 +16,7 @@ from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import check_answer, fits_of
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rendered import read_as, template_lines
 from crowdselect.pool.rewards import respelt_note
 from crowdselect.pool.shards import Ids, Places
 from crowdselect.pool.sidecars import number_columns, read_numbers
@@ -224,7 +225,8 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
     owner, owner_notes = _owners(merged, look, options)
-    notes += [*owner_notes, *([] if examples is None else examples.notes)]
+    forms = [sum(of_shards) for of_shards in zip(*(facts["forms"] for facts in merged.facts), strict=True)]
+    notes += [*owner_notes, *([] if examples is None else examples.notes), *template_lines(forms)]
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:
@@ -244,6 +246,7 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         lowest=min((f["lowest"] for f in merged.facts if f["lowest"] is not None), default=float("nan")),
         ends=ends_among(facts["ends"] for facts in merged.facts) if isinstance(look.reward, str) else (),
         reward=_reward_words(look, options),
+        read_as=read_as(pool.read_as, forms),
         notes=tuple(notes),
         pool_notes=tuple(pool_notes),
         agreement=None if matrix is None else matrix.agreement,

@@ -27,6 +27,7 @@ from crowdselect.pool.connection import connect
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
+from crowdselect.pool.rendered import counts_of
 from crowdselect.pool.rewards import respelt
 from crowdselect.pool.shards import Ids
 from crowdselect.pool.source import Source
@@ -189,7 +190,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
 
     ids, matrix = pool.id_array, matrix_of(pool, look)
     hashes = content_hash(ids)
-    rows, options = np.arange(len(hashes)), look.options
+    rows, options, forms = np.arange(len(hashes)), look.options, np.zeros(0, dtype=np.int64)
     if look.below is not None:
         rows = np.flatnonzero(_limit_keys(hashes, look.limit_seed) <= look.below)
     if len(rows) < len(hashes):
@@ -207,6 +208,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
+        forms = pool.prompt_forms[rows]
         columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
         columns["needs"] = pa.array(pool.needs()[rows], pa.string())
     elif look.digests:
@@ -214,6 +216,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     columns |= _named_columns(pool, look, rows, answers)
     rewarded = ~np.isnan(matrix.scores)
     facts = {
+        "forms": counts_of(forms),
         "rows": len(hashes),
         "per_model": rewarded.sum(axis=0).tolist(),
         "lowest": float(np.nanmin(matrix.scores)) if rewarded.any() else None,

@@ -104,6 +104,8 @@ class Rows:
     """The lowest and the highest rewards of any answer, several samples of a model apart; empty for an ensemble."""
     reward: str | None
     """The reward column; of an ensemble, what it is made of."""
+    read_as: str | None = None
+    """How the pool was understood, in one line; None = it is tidy."""
     notes: tuple[str, ...] = ()
     """One-line facts about the crowd that the user should know."""
     pool_notes: tuple[str, ...] = ()
