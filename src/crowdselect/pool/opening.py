@@ -3,7 +3,7 @@
 A pool is tidy where its columns have a layout's own names and its rows hold nothing but what SQL reads as it stands.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +23,13 @@ from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
 from crowdselect.pool.looking import look_into
+from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of, within
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
-from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
-from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
+from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
+from crowdselect.pool.textscores import written_scores
 from crowdselect.pool.views import Tall, View, Wide
-from crowdselect.pool.wideforms import is_score
 
 if TYPE_CHECKING:
     import duckdb
@@ -280,11 +281,21 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
     if name == "matrix" and (
         any(map(is_score, texts))
-        or (source.type == "csv" and any(decimal_commas(file, texts) for file in source.files))
+        or _mostly_numbers(source, texts)
+        or (source.type == "csv" and any(written_scores(f, "csv", texts, every=False) for f in source.files))
     ):
         return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)
     return None if _unusual_rows(source, seen) else seen
+
+
+def _mostly_numbers(source: Source, names: Sequence[str]) -> bool:
+    """Whether a column of texts holds more numbers than others, so that it may be a model's."""
+    tests = [
+        f"count(*) FILTER (regexp_full_match({c}, {FINITE})) > count(*) FILTER (NOT regexp_full_match({c}, {NUMBER}))"
+        for c in map(quote, names)
+    ]
+    return bool(tests) and any(column[0].as_py() for column in source.fetch(*tests).columns)
 
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:
