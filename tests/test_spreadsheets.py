@@ -118,6 +118,39 @@ def test_numbered_answers_are_of_no_named_model(kind: str, tmp_path: Path) -> No
         open_pool(write(tmp_path, rows, kind))
 
 
+@ALL
+def test_several_scores_of_each_model(kind: str, tmp_path: Path) -> None:
+    rows = wide("{} Score")
+    for i, row in enumerate(rows):
+        row |= {f"{name} Rating": i for name in NAMES}
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == NAMES
+        assert set(pool.reward_columns) == {"score", "rating"}
+        assert pool.scores("score").tolist() == [[score(t, m) for m in NAMES] for t in pool.instructions()]
+
+
+@ALL
+@pytest.mark.parametrize("id_", [{}, {"id": ""}])
+def test_other_numbers_beside_scores_of_models_are_no_models(
+    id_: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    rows = [
+        {**({"id": f"q{i}"} if id_ else {}), **row, "Words": i % 3} for i, row in enumerate(wide("{} Score"))
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == NAMES
+        told = [str(pool.read_as), *pool.notes]
+        assert any(re.search(r"(but no model|not models, .*): .*Words", line) for line in told)
+
+
+@ALL
+def test_numbers_about_answers_are_no_answers(kind: str, tmp_path: Path) -> None:
+    rows = [{**row, "response_time": i} for i, row in enumerate(wide("score_{}", "response_{}"))]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.models == NAMES
+        assert "but of no model: response_time;" in str(pool.read_as)
+
+
 # A text among the scores of a model
 
 
@@ -257,7 +290,7 @@ def made_by_line(told: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> st
     return "pool.csv"
 
 
-def refused_titles(path: str, **how: Any) -> str:
+def refused_table(path: str, **how: Any) -> str:
     with pytest.raises(InputError) as told:
         open_pool(path, **how)
     return str(told.value)
@@ -269,7 +302,7 @@ def test_titles_above_the_headings(unnamed: str, sign: str, tmp_path: Path) -> N
     first = [TITLES[0][0], *(unnamed.format(at) for at in (1, 2, 3))]
     path = table(tmp_path / "sheet.csv", [first, *TITLES[1:], *cells(long(score))], sign)
     for how in ({}, {"skip_invalid": True}):
-        told = refused_titles(path, **how)
+        told = refused_table(path, **how)
         assert told.startswith(
             f"{path}: line 1 has 3 empty headings; the header seems to be line 4, the first with all cells filled "
             "(prompt, model, response, score); delete the lines above it, or let pandas: "
@@ -283,7 +316,7 @@ def test_the_line_that_leaves_titles_out(
     sign: str, blank: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = table(tmp_path / "sheet.csv", [TITLES[0], blank, TITLES[2], *cells(long(score))], sign)
-    with open_pool(made_by_line(refused_titles(path), tmp_path, monkeypatch)) as pool:
+    with open_pool(made_by_line(refused_table(path), tmp_path, monkeypatch)) as pool:
         assert pool.models == NAMES
         assert len(pool.ids) == len(PROMPTS)
 
@@ -309,7 +342,7 @@ def test_headings_of_merged_cells(
     titles = [["Evaluation", *[""] * 6], [""] * 7]
     data = cells(wide("{} Score", "{} Answer"))[1:]
     path = table(tmp_path / "sheet.csv", [*titles, *MERGED[form], *data], sign)
-    told = refused_titles(path)
+    told = refused_table(path)
     assert (
         "line 1 has 6 empty headings; the header seems to be lines 3 and 4, with merged cells; write each"
         in told
@@ -332,7 +365,7 @@ def test_columns_without_a_name_or_a_value_are_none(how: dict[str, Any], tmp_pat
         assert (pool.models, pool.malformed) == (NAMES, 0)
     rows = [[*row, "", ""] for row in cells(long(score))]
     rows[7][5] = "sic"
-    told = refused_titles(table(tmp_path / "sheet.csv", rows), **how)
+    told = refused_table(table(tmp_path / "sheet.csv", rows), **how)
     assert told.endswith("row 7: column 6 has no name, and holds 'sic'; name it in the header, or delete it")
 
 
@@ -346,6 +379,33 @@ def test_other_tables_have_no_titles(tmp_path: Path) -> None:
     path.write_text("prompt\nGo, and look\nSwim.\nRun.\n")
     with pytest.raises(LayoutError, match="lacks the answers"):
         open_pool(path)
+
+
+FOOT = "row 21 seems to sum up the others; delete it if it does: here it is an instruction"
+
+
+@pytest.mark.parametrize("answered", ["", "{} Answer"])
+@pytest.mark.parametrize("word", ["Average", "total:", "Mittelwert"])
+def test_a_row_that_sums_up_the_others_is_told(word: str, answered: str, tmp_path: Path) -> None:
+    rows = cells(wide("{} Score", answered))
+    foot = [word, *("" if "Answer" in name else 5.5 for name in rows[0][1:])]
+    with open_pool(table(tmp_path / "sheet.csv", [*rows, foot])) as pool:
+        assert [note for note in pool.notes if note.endswith(FOOT)]
+    with open_pool(table(tmp_path / "other.csv", rows)) as pool:
+        assert not [note for note in pool.notes if "sum up" in note]
+    path = table(tmp_path / "sheet.csv", [*rows, ["", *foot[1:]]])
+    assert "row 21: it has neither an id nor text" in refused_table(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == 1
+
+
+def test_a_footer_of_rows_with_one_answer_is_malformed(tmp_path: Path) -> None:
+    rows = [*cells(long(score)), ["Average", "", "", 5.5]]
+    path = table(tmp_path / "sheet.csv", rows)
+    assert "row 61: the model is missing" in refused_table(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == 1
+        assert not [note for note in pool.notes if "sum up" in note]
 
 
 # Databases

@@ -58,17 +58,20 @@ def models_in(name: str, words: Sequence[str]) -> dict[tuple[str, bool], str]:
 
 
 def columns_by_model(columns: Iterable[str]) -> dict[str, str]:
-    """Say which model each column of a matrix is of: where all are MODEL_reward or reward_MODEL, it is called MODEL.
+    """Say which model each column of a matrix is of: where most are MODEL_reward or reward_MODEL, these are, of MODEL.
 
     Example:
         >>> columns_by_model(["b_reward", "a_reward"]), columns_by_model(["a", "b_reward"])
         ({'a': 'a_reward', 'b': 'b_reward'}, {'a': 'a', 'b_reward': 'b_reward'})
+        >>> columns_by_model(["a Score", "b Score", "Words"])
+        {'a': 'a Score', 'b': 'b Score'}
     """
     names = list(columns)
     models = {name: models_in(name, SCORES) for name in names}
     for word in SCORES:
         for first in (False, True):
-            bare = {models[name].get((word, first), ""): name for name in names}
-            if 1 < len(bare) == len(names) and "" not in bare and not set(bare) & set(names):
+            named = {name: found[word, first] for name, found in models.items() if (word, first) in found}
+            bare = {model: name for name, model in named.items()}
+            if 1 < len(bare) == len(named) > len(names) / 2 and not set(bare) & set(names):
                 return dict(sorted(bare.items()))
     return {name: name for name in sorted(names)}

@@ -36,6 +36,18 @@ if TYPE_CHECKING:
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
 _FEWEST_WORDS = 3  # of an instruction, on average
+_FOOTERS = (
+    "average",
+    "avg",
+    "mean",
+    "median",
+    "sum",
+    "total",
+    "durchschnitt",
+    "mittelwert",
+    "summe",
+    "gesamt",
+)
 _UNUSUAL = ("system", "system_prompt", "tools", "reasoning_content")
 
 
@@ -76,11 +88,25 @@ def opened(path: str, how: HowRead) -> Opened:
     if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
         tidy = _connected(lambda connection: _tidy(connection, found, how))
         if tidy is not None:
-            return _with_its_text(tidy)
+            return _with_footers(_with_its_text(tidy), found)
     plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
-    return _with_its_text(made)
+    return _with_footers(_with_its_text(made), found)
+
+
+def _with_footers(made: Opened, found: FoundFiles) -> Opened:
+    """Take note of a row of a CSV file that seems to sum up the others, as at the end of a spreadsheet."""
+    asked = [sql for sql in (made.view.text, made.view.id) if sql is not None and found.kind == "csv"]
+    tests = [f"lower(trim({sql}, ' :')) IN ({', '.join(map(repr, _FOOTERS))})" for sql in asked]
+    marked = (
+        made.source.fetch(f"coalesce({' OR '.join(tests)}, false)").column(0).to_pylist() if tests else []
+    )
+    if True not in marked:
+        return made
+    place = made.source.place(marked.index(True))
+    note = f"{place} seems to sum up the others; delete it if it does: here it is an instruction"
+    return replace(made, notes=(*made.notes, note))
 
 
 def _with_its_text(made: Opened) -> Opened:

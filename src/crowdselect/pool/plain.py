@@ -69,7 +69,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 6  # of what is written here: another one is written anew
+_VERSION = 7  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -302,7 +302,7 @@ class _Rewriting:
                 columns, at, value = found
                 wanted = wants_number(value, columns, str(file))
                 raise LayoutError(
-                    f"{file}: row {at}: {columns[0]} is {value!r}; {wanted or 'the scores are texts, wanted numbers'}"
+                    f"{file}: row {at}: {columns[0]} is {value!r}; {wanted or 'wanted numbers, and an empty cell where there is none'}"
                 )
 
     def _carriable(self) -> dict[str, str]:

@@ -72,7 +72,8 @@ def written_scores(
     Returns:
         The columns; and the first text of the first of them, with its row, from 1. None = there is none.
     """
-    left = {name: _Column() for name in names}
+    commas = kind == "csv" and dialect_of(file).delimiter == ";"
+    left = {name: _Column() for name in names if every or commas or is_score(name)}
     for at, row in rows_of(file, kind, list(left)) if left else ():
         values = {} if isinstance(row, Broken) else {name: row.get(name) for name in left}
         for name, value in values.items():
@@ -83,15 +84,13 @@ def written_scores(
                 del left[name]
         if not left:
             return None
-    found: list[str] = []
-    if kind == "csv" and dialect_of(file).delimiter == ";":
-        found = [name for name, column in left.items() if column.all_commas]
+    found = [name for name, column in left.items() if commas and column.all_commas]
     found = found or [name for name, column in left.items() if column.are_scores(named=is_score(name))]
     named = [name for name, column in left.items() if is_score(name) and column.first is not None]
     if not found and every and len(named) > 1:
         found = named
     if (every and len(found) == 1) or not every:
-        found = [name for name in found if is_score(name) or left[name].all_commas]
+        found = [name for name in found if is_score(name) or (commas and left[name].all_commas)]
     first = left[found[0]].first if found else None
     return None if first is None else (found, *first)
 

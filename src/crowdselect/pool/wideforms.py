@@ -64,7 +64,7 @@ def fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  
 
 
 def _answered(columns: Columns) -> dict[str, str]:
-    """Model → the column of its answers: `response_MODEL`, or another name such as `MODEL Answer` where it has a score."""
+    """Model → the column of its answers: texts `response_MODEL`, or another such as `MODEL Answer` where it has a score."""
     said = {name: models_in(name, ANSWERS) for name, kind in columns.items() if is_said(kind)}
     found = {
         model: (word, name)
@@ -73,7 +73,11 @@ def _answered(columns: Columns) -> dict[str, str]:
         if _spelt(f"{model}_answer") not in REFERENCES
     }
     scores = _scores_of(columns, found)
-    return {model: name for model, (word, name) in found.items() if word == "response" or model in scores}
+    return {
+        model: name
+        for model, (word, name) in found.items()
+        if model in scores or (word == "response" and not is_number(columns[name]))
+    }
 
 
 def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -84,6 +88,23 @@ def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, s
             if is_number(kind) or (kind.slips and score != "correct"):  # right answers are texts, too
                 numbers.setdefault(_spelt(model), {}).setdefault(score, name)
     return {model: numbers[_spelt(model)] for model in models if _spelt(model) in numbers}
+
+
+def _several_scores(columns: Columns, names: Names) -> dict[str, dict[str, str]]:
+    """Model → score → its column, where all columns of numbers are scores of several kinds, and all models have each kind."""
+    numbers = [
+        n for n, kind in columns.items() if is_number(kind) and n not in names.taken and may_be_model(n)
+    ]
+    for first in (False, True):
+        found: dict[str, dict[str, str]] = {}
+        for name in numbers:
+            for (score, begins), model in models_in(name, SCORES).items():
+                if begins == first:
+                    found.setdefault(model, {})[score] = name
+        kinds = {score for scores in found.values() for score in scores}
+        if len(kinds) > 1 < len(found) and len(numbers) == len(kinds) * len(found):
+            return found
+    return {}
 
 
 def _spelt(model: str) -> str:
@@ -102,7 +123,7 @@ def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted
     responses = _answered(columns)
     texts = [name for name, kind in columns.items() if kind.name == "text" and name not in names.taken]
     responses = {name: name for name in _scores_of(columns, texts)} | responses  # MODEL beside MODEL_score
-    scores = _scores_of(columns, responses)
+    scores = _scores_of(columns, responses) or _several_scores(columns, names)
     if not scores or not (names.asked or names.id is not None):
         return None
     if how.model is None and numbered_responses(columns):
@@ -110,17 +131,20 @@ def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted
 
     def answers(row: Row) -> Iterator[Answer]:
         count: dict[str, int] = {}
-        for place, name in sorted(responses.items()):
+        for place in sorted({*responses, *scores}):
+            name = responses.get(place)
             values = {score: number_in(row, column) for score, column in scores.get(place, {}).items()}
-            if row.get(name) is None and all(value is None for value in values.values()):
+            text = row.get(name) if name is not None else None
+            if text is None and all(value is None for value in values.values()):
                 continue
             model = how.model or place
             count[model] = count.get(model, -1) + 1
-            yield Answer(model, row.get(name), sample_again(count[model]), values)
+            yield Answer(model, text, sample_again(count[model]), values)
 
     taken = {*responses.values(), *(n for found in scores.values() for n in found.values())}
     unscored = [n for n in columns if n not in taken | names.taken and models_in(n, ANSWERS)]
-    says = "columns response_MODEL and score_MODEL"
+    said = "response_MODEL and score_MODEL" if responses else "score_MODEL, several of each model"
+    says = f"columns {said}"
     says += f", but of no model: {', '.join(unscored)}" if unscored else ""
     return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
 
@@ -281,6 +305,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     alone = names.id is not None and all(is_number(columns[n]) or is_score(n) for n in numeric)
     if not models or (len(models) < 2 and not alone):
         return None
+    others += [name for name in numeric if name not in models.values()]
     mixed = [n for n, kind in columns.items() if kind.slips and n not in {*numeric, *others, *names.taken}]
     others += [f"{name} (many of its values are texts)" for name in mixed]
 
@@ -290,7 +315,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
                 yield Answer(model, values={"score": number_in(row, name)})
 
     says = "a number per model in columns" + (f", but no model: {', '.join(others)}" if others else "")
-    return _wide("matrix", says, names, answers, numeric, ("score",))
+    return _wide("matrix", says, names, answers, models.values(), ("score",))
 
 
 def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
