@@ -198,7 +198,7 @@ def test_uneven_csv(tmp_path):
 def test_csv_column_without_a_name(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("id,,score\na,m,1\n")
-    fails(InputError, path, path, "a column has no name")
+    fails(InputError, path, path, "column 2 has no name")
 
 
 @pytest.mark.parametrize("header", ["id,model,Score,score", "id,model,score,score"])
@@ -394,7 +394,7 @@ def test_unknown_reward(tmp_path):
 @pytest.mark.parametrize("reward", [None, "score"])
 def test_reward_that_is_text(name, reward, tmp_path):
     path = write(tmp_path / name, long(score=["1", "2", "good", "4"]))
-    fails(RewardError, path, f"{path}: score is 'good' at id 'b'; wanted a number", reward=reward)
+    fails(RewardError, path, f"score is 'good' at id 'b' ({path}: row 3); wanted a number", reward=reward)
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.jsonl", "p.csv"])

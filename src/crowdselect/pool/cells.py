@@ -11,7 +11,7 @@ from crowdselect.numeric.exact import moments, over_blocks
 from crowdselect.pool.codes import starts_of
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys
-from crowdselect.pool.rowfiles import DECIMAL_COMMA, wants_point
+from crowdselect.pool.textscores import wants_number
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 
@@ -152,15 +152,18 @@ def refuse_infinite(
         )
 
 
-def not_numeric(path: str, reward: str, found: tuple[str, str] | None) -> RewardError:
-    """Say what stands where a reward should."""
+def not_numeric(
+    path: str, reward: str, found: tuple[str, str] | None, *, column: bool = False
+) -> RewardError:
+    """Say what stands where a reward should; `column` where the reward is a column of the file, all of which may be so."""
     if found is None:
         return RewardError(
             f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
         )
     place, value = found
-    if DECIMAL_COMMA.fullmatch(value):
-        return RewardError(f"{path}: {reward} is {value!r} at {place}; {wants_point(value)}")
+    wanted = wants_number(value, [reward] if column else [], path)
+    if wanted is not None:
+        return RewardError(f"{path}: {reward} is {value!r} at {place}; {wanted}")
     return RewardError(
         f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number (`skip_invalid=True` leaves such rows out where "
         "most are numbers)"

@@ -29,6 +29,8 @@ class Kind:
     """Kept as the text that stands in the file."""
     slips: bool = False
     """Most values are numbers, the others texts."""
+    nearly: bool = False
+    """All values are numbers but for a tenth of them, or for one, which are short texts."""
 
 
 Columns = Mapping[str, Kind]

@@ -22,6 +22,7 @@ from crowdselect._optional import optional
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, OptionError
 from crowdselect.hubaccess import hub_failure
+from crowdselect.pool.databases import MAGIC, told
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.hub import HUB, hub_address
@@ -47,7 +48,7 @@ _TYPES: dict[str, FileType] = {
 _PACKED = (".gz", ".zst")
 _OTHERS = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"),
-    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV first"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV first, with the headings in line 1"),
     **dict.fromkeys((".pkl", ".pickle"), "write it as Parquet first (`to_parquet` of pandas)"),
 }
 """Endings of files that people have → what to do with them."""
@@ -166,7 +167,7 @@ def file_type(file: Path) -> FileType:
             )
         return "parquet"
     if known is None:
-        first = _OTHERS.get(_suffix(file))
+        first = told(file) if head == MAGIC else _OTHERS.get(_suffix(file))
         raise InputError(
             f"{file}: {first or 'unknown file type'}; wanted .parquet, .jsonl, .json, .csv or .tsv (plain, .gz or .zst), or .arrow"
         )

@@ -149,7 +149,7 @@ def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str
 
     Args:
         source: The rows.
-        index: Only rows of its instructions count, and the place is an id; None = any row, and its place.
+        index: Only rows of its instructions count, and the place is an id with its row; None = any row, and its place.
         sql: The text.
     """
     values = source.fetch(f"CASE WHEN TRY_CAST({sql} AS DOUBLE) IS NULL THEN {sql} END").column(0)
@@ -158,8 +158,8 @@ def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str
     if not rows.size:
         return None
     row = int(rows[0])
-    place = source.place(row) if index is None else f"id {index.id(index.row_of[row])!r}"
-    return place, values[row].as_py()
+    place = source.place(row)
+    return place if index is None else f"id {index.id(index.row_of[row])!r} ({place})", values[row].as_py()
 
 
 def sample_numbers(source: Source, sql: str) -> FloatArray:

@@ -5,13 +5,14 @@ record of `LAYOUTS`; messages, help and the tables of the docs come from them.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
 from crowdselect.pool.columns import Columns, as_id, as_number, as_text, quote, without_turns
+from crowdselect.pool.modelcolumns import columns_by_model
 from crowdselect.pool.views import RewardColumns, Tall, View, Wide
 
 STUDENT = "is_student"
@@ -252,23 +253,6 @@ def _matrix_models(columns: Columns) -> tuple[str, ...]:
             n for n, kind in columns.items() if kind.name in NUMERIC and n not in _PARTS and may_be_model(n)
         )
     )
-
-
-def columns_by_model(columns: Sequence[str]) -> dict[str, str]:
-    """Say which model each column of a matrix is of: where all are MODEL_reward or reward_MODEL, it is called MODEL.
-
-    Example:
-        >>> columns_by_model(["b_reward", "a_reward"]), columns_by_model(["a", "b_reward"])
-        ({'a': 'a_reward', 'b': 'b_reward'}, {'a': 'a', 'b_reward': 'b_reward'})
-    """
-    for word in ("reward", "score", "rating", "correct"):
-        for cut in (f"_{word}", f"{word}_"):
-            bare = {
-                name.removesuffix(cut) if cut[0] == "_" else name.removeprefix(cut): name for name in columns
-            }
-            if 1 < len(bare) == len(columns) and "" not in bare and not set(bare) & set(columns):
-                return dict(sorted(bare.items()))
-    return {name: name for name in sorted(columns)}
 
 
 def _shared(columns: Columns) -> tuple[str | None, str | None, str | None]:

@@ -3,7 +3,7 @@
 A pool is tidy where its columns have a layout's own names and its rows hold nothing but what SQL reads as it stands.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +25,31 @@ from crowdselect.pool.inner import within
 from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.missing import without_missing
+from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
-from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, decimal_commas, dialect_of, is_document
-from crowdselect.pool.source import TEXT_PARTS, BrokenRowError, Source
+from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
+from crowdselect.pool.textscores import written_scores
 from crowdselect.pool.views import Tall, View
-from crowdselect.pool.wideforms import is_score
 
 if TYPE_CHECKING:
     import duckdb
 
 _SPELT = '^\\s*(\\[\\s*)?\\{"(role|content|type|from)"'  # parts or messages, written as JSON
 _FEWEST_WORDS = 3  # of an instruction, on average
+_FOOTERS = (
+    "average",
+    "avg",
+    "mean",
+    "median",
+    "sum",
+    "total",
+    "durchschnitt",
+    "mittelwert",
+    "summe",
+    "gesamt",
+)
 _UNUSUAL = ("system", "system_prompt", "tools", "tool_calls", "reasoning_content")
 
 
@@ -77,11 +90,25 @@ def opened(path: str, how: HowRead) -> Opened:
     if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
         tidy = _connected(lambda connection: _tidy(connection, found, how))
         if tidy is not None:
-            return _with_its_text(tidy)
+            return _with_footers(_with_its_text(tidy), found)
     plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
-    return _with_its_text(made)
+    return _with_footers(_with_its_text(made), found)
+
+
+def _with_footers(made: Opened, found: FoundFiles) -> Opened:
+    """Take note of a row of a CSV file that seems to sum up the others, as at the end of a spreadsheet."""
+    asked = [sql for sql in (made.view.text, made.view.id) if sql is not None and found.kind == "csv"]
+    tests = [f"lower(trim({sql}, ' :')) IN ({', '.join(map(repr, _FOOTERS))})" for sql in asked]
+    marked = (
+        made.source.fetch(f"coalesce({' OR '.join(tests)}, false)").column(0).to_pylist() if tests else []
+    )
+    if True not in marked:
+        return made
+    place = made.source.place(marked.index(True))
+    note = f"{place} seems to sum up the others; delete it if it does: here it is an instruction"
+    return replace(made, notes=(*made.notes, note))
 
 
 def _with_its_text(made: Opened) -> Opened:
@@ -282,11 +309,21 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
     if name == "matrix" and (
         any(map(is_score, texts))
-        or (source.type == "csv" and any(decimal_commas(file, texts) for file in source.files))
+        or _mostly_numbers(source, texts)
+        or (source.type == "csv" and any(written_scores(f, "csv", texts, every=False) for f in source.files))
     ):
         return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)
     return None if _unusual_rows(source, seen) else seen
+
+
+def _mostly_numbers(source: Source, names: Sequence[str]) -> bool:
+    """Whether a column of texts holds more numbers than others, so that it may be a model's."""
+    tests = [
+        f"count(*) FILTER (regexp_full_match({c}, {FINITE})) > count(*) FILTER (NOT regexp_full_match({c}, {NUMBER}))"
+        for c in map(quote, names)
+    ]
+    return bool(tests) and any(column[0].as_py() for column in source.fetch(*tests).columns)
 
 
 def _leave_out_counters(source: Source, how: HowRead) -> None:

@@ -50,14 +50,13 @@ from crowdselect.pool.rowfiles import (
     Row,
     Seen,
     columns_of,
-    decimal_commas,
     is_index,
     number_of,
     other_lists,
     rows_of,
-    wants_point,
 )
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch
+from crowdselect.pool.textscores import wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
 
 LEFT_OUT = "_left_out"
@@ -71,7 +70,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 6  # of what is written here: another one is written anew
+_VERSION = 7  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -292,11 +291,11 @@ class _Rewriting:
         try:
             form = fitted(columns, names, how, path=found.path)
         except LayoutError:
-            self._refuse_commas(names.taken)
+            self._refuse_text_scores(names.taken, every=True)
             raise
         if form.many or form.side_by_side > 1:
             slips = {name for name, kind in columns.items() if kind.slips}
-            self._refuse_commas(names.taken | (form.taken - slips))
+            self._refuse_text_scores(names.taken | (form.taken - slips), every=False)
         if form.name == "matrix":
             numbers = {name for name, kind in columns.items() if kind.name == "number"}
             self._counters = self._counting(form.taken | (numbers - names.taken))
@@ -307,18 +306,21 @@ class _Rewriting:
             raise no_instruction(found.path, text)
         return form, form.names
 
-    def _refuse_commas(self, taken: Collection[str]) -> None:
-        """Stop where numbers of a spreadsheet have decimal commas, by which they are texts.
+    def _refuse_text_scores(self, taken: Collection[str], *, every: bool) -> None:
+        """Stop where scores are texts, as with decimal commas, or 8/10.
 
         Raises:
-            LayoutError: A column that is no part of a row holds such numbers.
+            LayoutError: A column that is no part of a row holds such scores; see `written_scores`.
         """
         texts = [name for name, kind in self._columns.items() if kind.name == "text" and name not in taken]
-        for file in self._found.files if self._found.kind == "csv" else ():
-            found = decimal_commas(file, texts)
+        for file in self._found.files if self._found.kind != "lm-eval" else ():
+            found = written_scores(file, self._found.kind, texts, every=every)
             if found is not None:
-                name, at, value = found
-                raise LayoutError(f"{file}: row {at}: {name} is {value!r}; {wants_point(value)}")
+                columns, at, value = found
+                wanted = wants_number(value, columns, str(file))
+                raise LayoutError(
+                    f"{file}: row {at}: {columns[0]} is {value!r}; {wanted or 'wanted numbers, and an empty cell where there is none'}"
+                )
 
     def _carriable(self) -> dict[str, str]:
         """The columns that go over as they are, scalars and lists of scalars, and what each is called then."""

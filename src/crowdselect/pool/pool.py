@@ -322,6 +322,11 @@ class Pool:
         """
         return self.rewards.name(reward, lambda: self._answers)
 
+    def text_reward(self) -> str | None:
+        """Say what stands in a column that has the name of a reward, and holds texts; None = there is none."""
+        nearly = self.rewards.nearly(lambda: self._answers)
+        return None if nearly is None else str(nearly)
+
     def scores(self, reward: str | None = None) -> FloatArray:
         """Read the score matrix.
 

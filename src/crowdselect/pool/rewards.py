@@ -25,6 +25,7 @@ from crowdselect.pool.missing import without_values
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
 from crowdselect.pool.tall import TallAnswers
+from crowdselect.pool.textscores import WRITTEN
 from crowdselect.pool.views import Directed, RewardColumns, Tall, Wide, direction_of
 from crowdselect.pool.wide import WideAnswers
 from crowdselect.terminal import counted
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _LOWER = re.compile(
     r"difficulty|fail|error|loss|ppl", re.IGNORECASE
 )  # names of what is better when it is lower
+_GRADES = re.compile(r"grades?|points?|marks?", re.IGNORECASE)
+"""Names of texts that would be rewards if they were numbers, where there is no other."""
 _SEVERAL = "`select` combines several: give `reward` twice, and `ensemble`"
 
 
@@ -284,8 +287,9 @@ class Rewards:
         listed = ", ".join(found) or "none"
         if reward is None:
             reward = self.usual
-            if reward is None or FIRST_REWARDS.fullmatch(reward) is None:
-                self._refuse_nearly(answers)
+            nearly = self.nearly(answers)
+            if nearly is not None:
+                raise nearly
         if reward is None and found:
             many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
             combined = f" ({_SEVERAL})" if len(found) > 1 else ""
@@ -381,27 +385,39 @@ class Rewards:
             )
         return without_values(columns, self._read)
 
-    def _refuse_nearly(self, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
-        """Stop where a column has the name of a reward, and would be the reward if all that it holds were numbers."""
+    def nearly(self, answers: Callable[[], WideAnswers | TallAnswers]) -> RewardError | None:
+        """Say what stands in a column that has the name of a reward, and would be it if all that it holds were numbers."""
+        if self.usual is not None and FIRST_REWARDS.fullmatch(self.usual):
+            return None
         for name, sql in self._own.fields.items():
-            if FIRST_REWARDS.fullmatch(name) is None or name in self._own.rewards:
+            first = FIRST_REWARDS.fullmatch(name.casefold()) or (not self.names and _GRADES.fullmatch(name))
+            if not first or name in self._own.rewards:
                 continue
             if not self.names or (isinstance(sql, str) and any(self._source.any(self._some_number(sql)))):
-                self._refuse_text(name, answers)
+                return self._text(name, answers)
+        return None
 
     def _some_number(self, sql: str) -> str:
-        """SQL that is true where a text is a number, or one of some is."""
+        """SQL that is true where a text is a number, however it is written, or one of some is."""
         if isinstance(self._own, Tall) and self._own.nested:
-            return f"len(list_filter({sql}, lambda value: TRY_CAST(value AS DOUBLE) IS NOT NULL)) > 0"
-        return f"TRY_CAST({sql} AS DOUBLE) IS NOT NULL"
+            return f"len(list_filter({sql}, lambda value: {_is_number('value')})) > 0"
+        return _is_number(sql)
 
     def _refuse_text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Stop where a name is that of a column, but not of a numeric one."""
         if name in self._own.fields:
-            raise not_numeric(self._source.path, name, answers().not_a_number(name))
+            raise self._text(name, answers)
         if self.second is not None and self._columns is not None and name in self._columns.fields:
             found = first_not_number(self.second, None, self._columns.fields[name])
-            raise not_numeric(self.second.path, name, found)
+            raise not_numeric(self.second.path, name, found, column=True)
+
+    def _text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> RewardError:
+        column = isinstance(self._own, Tall) and not self._own.nested
+        return not_numeric(self._source.path, name, answers().not_a_number(name), column=column)
+
+
+def _is_number(text: str) -> str:
+    return f"(TRY_CAST({text} AS DOUBLE) IS NOT NULL OR regexp_full_match({text}, '{WRITTEN}'))"
 
 
 class SampleRewards(NamedTuple):

@@ -9,14 +9,17 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
+from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_titles
 from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
@@ -26,6 +29,9 @@ BATCH = 1000
 _SNIFFED = 1 << 20  # bytes of a CSV file by which its delimiter and escapes are found
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_FIELD = 1 << 28
+_TITLES = 50  # lines of a CSV file by which headings are told from titles above them
+_FEW = 10  # times so many texts as there are values may stand among numbers of a model
+_SHORT = 40  # characters of such a text
 _LISTS = ("data", "rows", "train", "examples", "instances", "items")
 _NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
 _BOOLS = frozenset({"true", "false"})
@@ -141,12 +147,15 @@ class Seen:
         self.names: dict[str, int] = {}
         self.fields: dict[str, Seen] = {}
         self.item: Seen | None = None
+        self.longest = 0
 
     def add(self, value: Any) -> None:  # noqa: ANN401  (whatever a file holds)
         """Take note of a value."""
         name = _name_of(value)
         self.names[name] = self.names.get(name, 0) + 1
-        if name == "struct":
+        if name == "text":
+            self.longest = max(self.longest, len(value))
+        elif name == "struct":
             for key, inner in value.items():
                 self.fields.setdefault(str(key), Seen()).add(inner)
         elif name == "list":
@@ -205,13 +214,22 @@ class Seen:
             return Kind("bool")
         if names and names <= {"number", "bool", "spelt number", "schema text"} and names != {"schema text"}:
             return Kind("number", written="spelt number" in names)
-        return Kind("other" if names == {"other"} else "text", slips=self.slips)
+        return Kind("other" if names == {"other"} else "text", slips=self.slips, nearly=self._nearly)
 
     @property
     def slips(self) -> bool:
         """Whether some values are texts, and more are numbers."""
-        numbers = sum(self.names.get(name, 0) for name in ("number", "spelt number", "bool"))
-        return 0 < self.names.get("text", 0) < numbers
+        return 0 < self.names.get("text", 0) < self._numbers
+
+    @property
+    def _nearly(self) -> bool:
+        texts = self.names.get("text", 0)
+        few = texts == 1 or _FEW * texts <= self._numbers + texts
+        return self.slips and few and self.longest <= _SHORT
+
+    @property
+    def _numbers(self) -> int:
+        return sum(self.names.get(name, 0) for name in ("number", "spelt number", "bool"))
 
 
 def _name_of(value: Any) -> str:  # noqa: ANN401, PLR0911  (whatever a file holds)
@@ -504,7 +522,7 @@ def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
         usual: The delimiter that its name promises.
 
     Raises:
-        InputError: It is not UTF-8, or not CSV.
+        InputError: It is not UTF-8, or not CSV, or titles stand above its headings.
     """
     with open_text(file) as stream:
         head = stream.read(_SNIFFED).removeprefix(MARK)
@@ -518,53 +536,11 @@ def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
     delimiter = usual if len(found[usual]) > 1 else max(found, key=lambda sign: len(found[sign]))
     if len(found[delimiter]) <= 1:
         delimiter = usual
+    title = next((s for s, row in found.items() if len(row) > len(found[delimiter]) and is_title(row)), None)
+    delimiter = title or delimiter  # there may be a comma in a title
+    refuse_titles(file, _first_rows(text, delimiter), delimiter)
     doubled = re.search(r'[^,;\t|\n"]""|""[^,;\t|\r\n"]', text) is not None
     return Dialect(delimiter, _ESCAPED.search(text) is not None and not doubled, tuple(found[delimiter]))
-
-
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
-_WHOLE = re.compile(r"\s*([+-]?\d+)?\s*")
-
-
-def decimal_commas(file: Path, names: Iterable[str]) -> tuple[str, int, str] | None:
-    """Find a column of a CSV file with semicolons whose numbers have decimal commas, as spreadsheets write them.
-
-    Args:
-        file: The file.
-        names: The columns to look at.
-
-    Returns:
-        The first of the columns with a decimal comma in a row and nothing but such and whole numbers in all others, the
-        row, from 1, and what stands there; None where there is none.
-    """
-    if dialect_of(file).delimiter != ";":
-        return None
-    left, found = list(names), dict[str, tuple[int, str]]()
-    for at, row in _csv_rows(file):
-        if isinstance(row, Broken) or not left:
-            continue
-        for name in list(left):
-            value = row.get(name)
-            if not isinstance(value, str) or value.strip().casefold() in MISSING_TEXTS:
-                continue
-            if DECIMAL_COMMA.fullmatch(value):
-                found.setdefault(name, (at, value))
-            elif not _WHOLE.fullmatch(value):
-                left.remove(name)
-    return next(((name, *found[name]) for name in left if name in found), None)
-
-
-def wants_point(value: str) -> str:
-    """Say how a number with a decimal comma is to be written, and what changes that.
-
-    Example:
-        >>> wants_point("3,5").partition(";")[0]
-        "wanted a decimal point, '3.5'"
-    """
-    return (
-        f"wanted a decimal point, {value.replace(',', '.')!r}; pandas changes that: "
-        "pd.read_csv(FILE, sep=';', decimal=',').to_parquet('pool.parquet')"
-    )
 
 
 def _first_row(text: str, delimiter: str) -> list[str]:
@@ -572,6 +548,15 @@ def _first_row(text: str, delimiter: str) -> list[str]:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
     except csv.Error:
         return []
+
+
+def _first_rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The first rows that are not blank, each with the number of its line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows: list[tuple[int, list[str]]] = []
+    with suppress(csv.Error):  # said where all rows are read
+        rows.extend((reader.line_num, row) for row in islice(reader, _TITLES) if row)
+    return rows
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
@@ -584,9 +569,16 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
         reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
         try:
             header = next(reader)
+            unnamed = [at for at, name in enumerate(header) if is_nameless(at, name)]
             rows = (values for values in _csv_values(reader) if values)
             for number, values in enumerate(rows, start=1):
-                yield number, values if isinstance(values, Broken) else _csv_row(header, values)
+                if isinstance(values, Broken):
+                    yield number, values
+                    continue
+                held = [at for at in unnamed if values[at:] and values[at].strip()]
+                if held:
+                    raise nameless(file, held[0], number, values[held[0]])
+                yield number, _csv_row(header, values)
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
         except csv.Error as error:
@@ -642,9 +634,9 @@ def _constant(text: str) -> Any:  # noqa: ANN401  (a text, a number, ...)
 
 
 def _csv_row(header: Sequence[str], values: Sequence[str]) -> Row | Broken:
-    if len(values) != len(header):
+    if len(values) != len(header) and (len(values) < len(header) or any(values[len(header) :])):
         return Broken(f"has {len(values)} fields; wanted {len(header)}, as in the header")
-    return {name: value or None for name, value in zip(header, values, strict=True)}
+    return {name: value or None for name, value in zip(header, values, strict=False)}
 
 
 def raise_other_encoding(files: Sequence[Path]) -> None:

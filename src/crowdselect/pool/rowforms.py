@@ -9,7 +9,8 @@ from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.content import written
 from crowdselect.pool.howread import PARTS, HowRead
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
-from crowdselect.pool.rowfiles import DECIMAL_COMMA, Row, number_of, wants_point
+from crowdselect.pool.rowfiles import Row, number_of
+from crowdselect.pool.textscores import wants_number
 
 TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
@@ -348,11 +349,7 @@ def number_in(row: Row, name: str) -> Any:  # noqa: ANN401  (whatever a file hol
     try:
         number_of(value)
     except ValueError:
-        text = str(value)
-        wanted = (
-            wants_point(text)
-            if DECIMAL_COMMA.fullmatch(text)
-            else "not a number; leave it empty where there is none"
-        )
-        raise MalformedError(f"{name} is {text[:60]!r}{'; ' if wanted[0] == 'w' else ', '}{wanted}") from None
+        point = wants_number(str(value), [], "")
+        wanted = f"; {point}" if point else ", not a number; leave it empty where there is none"
+        raise MalformedError(f"{name} is {str(value)[:60]!r}{wanted}") from None
     return value

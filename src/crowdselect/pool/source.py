@@ -24,6 +24,7 @@ import numpy as np
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind, kind_in_json, kind_of, quote, stored_type
 from crowdselect.pool.files import FileType, broken_line, delimiter, json_format, literal, resolve
+from crowdselect.pool.headings import is_nameless, nameless
 from crowdselect.pool.rowfiles import Dialect, dialect_of, is_index, raise_other_encoding
 from crowdselect.pool.statistics import proves_text, proves_values
 from crowdselect.textfile import NESTED, check_text, packing, too_deep, without_mark
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
-_FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
-_NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|inf|infinity)|true|false|{'|'.join(sorted(MISSING_TEXTS))})?\s*'"  # also missing or infinite
+FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
+NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|inf|infinity)|true|false|{'|'.join(sorted(MISSING_TEXTS))})?\s*'"  # also missing or infinite
 _MARKED = f"'(?i)\\s*({'|'.join(sorted(filter(None, MISSING_TEXTS)))})\\s*'"
+_NAMELESS = "\0"  # begins what a column without a name is called while it is looked at
 _LOOKED_AT = 1000  # rows by which a column of texts is seen to hold no numbers
 
 TEXT_PARTS = frozenset(
@@ -124,7 +126,7 @@ class Source:
     def _numeric(self, names: Sequence[str], some: str) -> list[str]:
         """Which columns of text hold numbers, or what stands for none, and nothing else."""
         tests = ", ".join(
-            f"coalesce(bool_and(regexp_full_match({c}, {_NUMBER})) AND bool_or(regexp_full_match({c}, {_FINITE})), false)"
+            f"coalesce(bool_and(regexp_full_match({c}, {NUMBER})) AND bool_or(regexp_full_match({c}, {FINITE})), false)"
             for c in map(quote, names)
         )
         listed = ", ".join(map(quote, names))
@@ -481,9 +483,23 @@ class Source:
         _refuse_twins(self.path, names)
         self._create_table(dict.fromkeys(names, "VARCHAR"))
         self._text_counts = [self._load_csv(file, found) for file, found in self._dialects.items()]
+        names = [name for name in names if not name.startswith(_NAMELESS) or self._refuse_nameless(name)]
         numbers = self._numeric(names, "")
         self._note_marked(numbers)
         return {name: Kind("number" if name in numbers else "text", written=True) for name in names}
+
+    def _refuse_nameless(self, name: str) -> bool:
+        """Stop where a column without a name holds something; others are none.
+
+        Raises:
+            InputError: It does.
+        """
+        values = self.fetch(f"nullif(trim({quote(name)}), '')").column(0).to_pylist()
+        at = next((at for at, value in enumerate(values) if value is not None), None)
+        if at is None:
+            return False
+        file, _, row = self.place(at).rpartition(": row ")
+        raise nameless(Path(file), int(name.removeprefix(_NAMELESS)), int(row), values[at])
 
     def _load_csv(self, file: Path, dialect: Dialect) -> int:
         options = "header=true, auto_detect=false, delim=$delim, quote='\"', escape='\"', columns=$columns"
@@ -527,10 +543,13 @@ def _dialect(file: Path) -> Dialect:
         found = dialect_of(file, usual=delimiter(file))
     except (OSError, EOFError) as error:
         raise InputError(f"{file}: cannot be read as CSV: {str(error)[:200]}") from error
-    header = [name or (f"Unnamed: {at}" if at == 0 else "") for at, name in enumerate(found.header)]
+    header = [
+        f"{_NAMELESS}{at}" if is_nameless(at, name) else name or f"Unnamed: {at}"
+        for at, name in enumerate(found.header)
+    ]
     _refuse_twins(str(file), header)
-    if not header or not all(header):
-        raise InputError(f"{file}: a column has no name; found the header {header}; wanted a name for each")
+    if not header:
+        raise InputError(f"{file}: the header is empty; wanted the names of the columns in line 1")
     return replace(found, header=tuple(header))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
-from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS, columns_by_model, may_be_model, zoo_models
+from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS, REFERENCES, may_be_model, zoo_models
+from crowdselect.pool.modelcolumns import ANSWERS, SCORES, columns_by_model, is_score, models_in
 from crowdselect.pool.parts import ROUTED, Names, is_said
 from crowdselect.pool.rowfiles import Row
 from crowdselect.pool.rowforms import (
@@ -16,14 +17,11 @@ from crowdselect.pool.rowforms import (
     Fitted,
     MalformedError,
     is_number,
-    may_hold_numbers,
     number_in,
     sample_again,
 )
 
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
-_RESPONSE = re.compile(r"response_(?P<after>.+)|(?P<before>.+)_response")
-_SCORES = ("score", "reward", "rating", "correct")
 
 
 def _wide(  # noqa: PLR0917  (each is said at once)
@@ -66,20 +64,53 @@ def fit_routed(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  
     return _wide("routerbench", says, names, answers, taken, ("score", "cost"))
 
 
+def _answered(columns: Columns) -> dict[str, str]:
+    """Model → the column of its answers: texts `response_MODEL`, or another such as `MODEL Answer` where it has a score."""
+    said = {name: models_in(name, ANSWERS) for name, kind in columns.items() if is_said(kind)}
+    found = {
+        model: (word, name)
+        for name, models in said.items()
+        for (word, _), model in models.items()
+        if _spelt(f"{model}_answer") not in REFERENCES
+    }
+    scores = _scores_of(columns, found)
+    return {
+        model: name
+        for model, (word, name) in found.items()
+        if model in scores or (word == "response" and not is_number(columns[name]))
+    }
+
+
 def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, str]]:
     """Model → score → its column, `score_MODEL`, `MODEL_score` or `MODEL Score`."""
-    fits = {
-        name: is_number if "correct" in name.casefold() else may_hold_numbers for name in columns
-    }  # right answers are texts, too
-    numbers = {n.casefold().replace(" ", "_"): n for n, kind in columns.items() if fits[n](kind)}
-    found: dict[str, dict[str, str]] = {}
-    for model in models:
-        spelt = model.casefold().replace(" ", "_")
-        for score in _SCORES:
-            for name in (f"{score}_{spelt}", f"{spelt}_{score}"):
-                if name in numbers:
-                    found.setdefault(model, {}).setdefault(score, numbers[name])
-    return found
+    numbers: dict[str, dict[str, str]] = {}
+    for name, kind in columns.items():
+        for (score, _), model in models_in(name, SCORES).items():
+            if is_number(kind) or (kind.slips and score != "correct"):  # right answers are texts, too
+                numbers.setdefault(_spelt(model), {}).setdefault(score, name)
+    return {model: numbers[_spelt(model)] for model in models if _spelt(model) in numbers}
+
+
+def _several_scores(columns: Columns, names: Names) -> dict[str, dict[str, str]]:
+    """Model → score → its column, where all columns of numbers are scores of several kinds, and all models have each kind."""
+    numbers = [
+        n for n, kind in columns.items() if is_number(kind) and n not in names.taken and may_be_model(n)
+    ]
+    for first in (False, True):
+        found: dict[str, dict[str, str]] = {}
+        for name in numbers:
+            for (score, begins), model in models_in(name, SCORES).items():
+                if begins == first:
+                    found.setdefault(model, {})[score] = name
+        kinds = {score for scores in found.values() for score in scores}
+        if len(kinds) > 1 < len(found) and len(numbers) == len(kinds) * len(found):
+            return found
+    return {}
+
+
+def _spelt(model: str) -> str:
+    """A name in small letters, without spaces."""
+    return model.casefold().replace(" ", "_")
 
 
 def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind], bool]) -> dict[str, str]:
@@ -90,10 +121,10 @@ def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind
 
 def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     """Recognise a column of answers and one of scores for each model."""
-    responses = _by_pattern(columns, _RESPONSE, is_said)
+    responses = _answered(columns)
     texts = [name for name, kind in columns.items() if kind.name == "text" and name not in names.taken]
-    responses |= {name: name for name in _scores_of(columns, texts)}  # a column MODEL beside MODEL_score
-    scores = _scores_of(columns, responses)
+    responses = {name: name for name in _scores_of(columns, texts)} | responses  # MODEL beside MODEL_score
+    scores = _scores_of(columns, responses) or _several_scores(columns, names)
     if not scores or not (names.asked or names.id is not None):
         return None
     if how.model is None and numbered_responses(columns):
@@ -101,33 +132,28 @@ def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted
 
     def answers(row: Row) -> Iterator[Answer]:
         count: dict[str, int] = {}
-        for place, name in sorted(responses.items()):
+        for place in sorted({*responses, *scores}):
+            name = responses.get(place)
             values = {score: number_in(row, column) for score, column in scores.get(place, {}).items()}
-            if row.get(name) is None and all(value is None for value in values.values()):
+            text = row.get(name) if name is not None else None
+            if text is None and all(value is None for value in values.values()):
                 continue
             model = how.model or place
             count[model] = count.get(model, -1) + 1
-            yield Answer(model, row.get(name), sample_again(count[model]), values)
+            yield Answer(model, text, sample_again(count[model]), values)
 
     taken = {*responses.values(), *(n for found in scores.values() for n in found.values())}
-    says = "columns response_MODEL and score_MODEL"
+    unscored = [n for n in columns if n not in taken | names.taken and models_in(n, ANSWERS)]
+    said = "response_MODEL and score_MODEL" if responses else "score_MODEL, several of each model"
+    says = f"columns {said}"
+    says += f", but of no model: {', '.join(unscored)}" if unscored else ""
     return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
-
-
-def is_score(name: str) -> bool:
-    """Say whether a column holds a score of one model by its name.
-
-    Example:
-        >>> is_score("oak-7b score"), is_score("score_oak-7b"), is_score("oak-7b")
-        (True, True, False)
-    """
-    return re.search(r"(?i)(^|[ _])(score|reward|rating)($|[ _])", name) is not None
 
 
 def numbered_responses(columns: Columns) -> list[str]:
     """The columns of responses, where numbers tell them apart, which are no names of models."""
-    responses = _by_pattern(columns, _RESPONSE, is_said)
-    return sorted(responses.values()) if all(_PLACE.fullmatch(place) for place in responses) else []
+    responses = _answered(columns)
+    return sorted(responses.values()) if all(map(_PLACE.fullmatch, responses)) else []
 
 
 _PLACE = re.compile(r"\d+")
@@ -269,7 +295,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     numeric = [
         name
         for name, kind in columns.items()
-        if (is_number(kind) or (kind.slips and is_score(name))) and name not in names.taken
+        if (is_number(kind) or kind.nearly or (kind.slips and is_score(name))) and name not in names.taken
     ]
     if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
         return None  # without an id a reward is no sign of a crowd, nor is a single number
@@ -278,8 +304,12 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     models = columns_by_model(numeric)
     kinds = {kind.name for name, kind in columns.items() if name not in names.taken | NO_MODELS}
     nested = how.layout is None and not kinds.isdisjoint({"list", "struct"})
-    if not models or (len(models) < 2 and (names.id is None or nested)):
+    alone = names.id is not None and not nested and all(is_number(columns[n]) or is_score(n) for n in numeric)
+    if not models or (len(models) < 2 and not alone):
         return None  # a single number beside what is not understood is no sign of a crowd
+    others += [name for name in numeric if name not in models.values()]
+    mixed = [n for n, kind in columns.items() if kind.slips and n not in {*numeric, *others, *names.taken}]
+    others += [f"{name} (many of its values are texts)" for name in mixed]
 
     def answers(row: Row) -> Iterator[Answer]:
         for model, name in models.items():
@@ -287,7 +317,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
                 yield Answer(model, values={"score": number_in(row, name)})
 
     says = "a number per model in columns" + (f", but no model: {', '.join(others)}" if others else "")
-    return _wide("matrix", says, names, answers, numeric, ("score",))
+    return _wide("matrix", says, names, answers, models.values(), ("score",))
 
 
 def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001

@@ -77,7 +77,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
     most = max((int((~np.isnan(matrix)).sum(axis=1).max()) for matrix in matrices.values()), default=0)
     doubt = id_doubt(pool, most=most, repeated=int(repeated)) if matrices else None
-    doubts = [] if doubt is None else [doubt]
+    doubts = [line for line in (pool.text_reward(), doubt) if line is not None]
     told = {
         member.name: {
             "name": member.name,

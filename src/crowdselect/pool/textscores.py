@@ -1,0 +1,148 @@
+"""Scores that are written as texts, such as `3,5`, `8/10`, `85 %` and `B+`: how to find them, and what makes numbers of them."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crowdselect.pool.columns import MISSING_TEXTS
+from crowdselect.pool.modelcolumns import is_score
+from crowdselect.pool.rowfiles import Broken, dialect_of, rows_of
+
+_SCORE = r"[+-]?[0-9]+([.,][0-9]+)?"
+WRITTEN = rf"\s*{_SCORE}\s*(/\s*{_SCORE}|%)?\s*"
+"""A pattern of scores that are numbers but for how they are written, and of numbers; for Python and for DuckDB."""
+
+_PATTERNS = {
+    "comma": re.compile(r"\s*[+-]?\d+,\d+\s*"),
+    "whole": re.compile(r"\s*[+-]?\d+\s*"),
+    "number": re.compile(r"\s*[+-]?\d+(\.\d+)?\s*"),
+    "written": re.compile(WRITTEN),
+    "grade": re.compile(r"\s*[A-F][+-]?\s*"),
+    "signed": re.compile(r"\s*[A-F][+-]\s*"),
+}
+_GRADES = "{'A+': 4.3, 'A': 4, 'A-': 3.7, 'B+': 3.3, 'B': 3, 'B-': 2.7, 'C+': 2.3, 'C': 2, 'C-': 1.7, 'D+': 1.3, 'D': 1, 'F': 0}"
+_LONGEST = 20  # characters of such a text
+
+
+@dataclass(slots=True)
+class _Column:
+    """What the texts of a column were seen to be."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: tuple[int, str] | None = None
+    """The first that is a score and no number: its row, from 1, and itself; as long as there is none, the first text."""
+
+    def add(self, row: int, value: str) -> None:
+        fits = {name for name, pattern in _PATTERNS.items() if pattern.fullmatch(value)}
+        score = bool(fits) and "number" not in fits
+        if (score and not self.counts["score"]) or (not fits and self.first is None):
+            self.first = row, value
+        self.counts.update(fits, filled=1, score=int(score))
+
+    @property
+    def all_commas(self) -> bool:
+        """Whether all are whole numbers or have a decimal comma, as spreadsheets write them."""
+        return (
+            self.counts["comma"] > 0 and self.counts["comma"] + self.counts["whole"] == self.counts["filled"]
+        )
+
+    def are_scores(self, *, named: bool) -> bool:
+        """Whether they are scores, and not mostly numbers already; `named` where the name of the column says so."""
+        n = self.counts
+        if 2 * n["number"] > n["filled"] or self.first is None:
+            return False
+        graded = n["grade"] == n["filled"] and (named or n["signed"] > 0)  # A to D alone are choices, too
+        return graded or 2 * n["written"] > n["filled"] or (named and n["written"] > 0)
+
+
+def written_scores(
+    file: Path, kind: str, names: Iterable[str], *, every: bool
+) -> tuple[list[str], int, str] | None:
+    """Find the columns of texts that are scores.
+
+    Args:
+        file: The file.
+        kind: As of `rows_of`.
+        names: The columns to look at.
+        every: Whether columns count, too, that only their names make scores, or only their texts, where there are
+            several. Decimal commas of a CSV file with semicolons always do.
+
+    Returns:
+        The columns; and the first text of the first of them, with its row, from 1. None = there is none.
+    """
+    commas = kind == "csv" and dialect_of(file).delimiter == ";"
+    left = {name: _Column() for name in names if every or commas or is_score(name)}
+    for at, row in rows_of(file, kind, list(left)) if left else ():
+        values = {} if isinstance(row, Broken) else {name: row.get(name) for name in left}
+        for name, value in values.items():
+            if isinstance(value, str) and len(value) <= _LONGEST:
+                if value.strip().casefold() not in MISSING_TEXTS:
+                    left[name].add(at, value)
+            elif value is not None and not isinstance(value, int | float):
+                del left[name]
+        if not left:
+            return None
+    found = [name for name, column in left.items() if commas and column.all_commas]
+    found = found or [name for name, column in left.items() if column.are_scores(named=is_score(name))]
+    named = [name for name, column in left.items() if is_score(name) and column.first is not None]
+    if not found and every and len(named) > 1:
+        found = named
+    if (every and len(found) == 1) or not every:
+        found = [name for name in found if is_score(name) or (commas and left[name].all_commas)]
+    first = left[found[0]].first if found else None
+    return None if first is None else (found, *first)
+
+
+def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
+    """Say how a score is to be written, and the line of pandas that changes that; None = nobody knows what it stands for.
+
+    Args:
+        value: The text.
+        columns: Those that hold such texts; none = any, for a decimal comma.
+        path: The file.
+
+    Example:
+        >>> wants_number("3,5", [], "f.csv").partition(";")[0]
+        "wanted a decimal point, '3.5'"
+        >>> print(wants_number("85 %", ["score"], "f.jsonl"))
+        the scores are texts, wanted numbers; pandas makes them: df = pd.read_json('f.jsonl', lines=True); c = ['score']; df[c] = df[c].apply(lambda s: s.str.replace(',', '.').str.rstrip(' %').astype(float)); df.to_parquet('pool.parquet')
+    """
+    comma = _PATTERNS["comma"].fullmatch(value) is not None
+    read, more = _reading(path), ""
+    if comma and (not columns or ", sep=';'" in read):
+        return (
+            f"wanted a decimal point, {value.replace(',', '.')!r}; pandas changes that: "
+            "pd.read_csv(FILE, sep=';', decimal=',').to_parquet('pool.parquet')"
+        )
+    if comma:
+        how = "s.str.replace(',', '.').astype(float)"
+    elif "/" in value and _PATTERNS["written"].fullmatch(value):
+        how = "s.str.replace(',', '.').str.split('/', expand=True).astype(float).pipe(lambda x: x[0] / x[1])"
+    elif "%" in value and _PATTERNS["written"].fullmatch(value):
+        how = "s.str.replace(',', '.').str.rstrip(' %').astype(float)"
+    elif _PATTERNS["grade"].fullmatch(value):
+        how = f"s.str.strip().replace({_GRADES}).astype(float)"
+        more = " (with the numbers that your grades stand for)"
+    else:
+        return None
+    if not columns:
+        return None
+    return (
+        f"the scores are texts, wanted numbers; pandas makes them{more}: df = {read}; c = {list(columns)!r}; "
+        f"df[c] = df[c].apply(lambda s: {how}); df.to_parquet('pool.parquet')"
+    )
+
+
+def _reading(path: str) -> str:
+    """How pandas reads a file."""
+    ending = path.casefold()
+    if re.search(r"\.parquet$", ending):
+        return f"pd.read_parquet({path!r})"
+    if re.search(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?$", ending):
+        return f"pd.read_json({path!r}{'' if '.json' in Path(ending).suffixes else ', lines=True'})"
+    if not Path(path).is_file() or not re.search(r"\.[ct]sv(\.gz|\.zst)?$", ending):
+        return "pd.read_csv(FILE)"
+    sign = dialect_of(Path(path), usual="\t" if ".tsv" in ending else ",").delimiter
+    return f"pd.read_csv({path!r}{'' if sign == ',' else f', sep={sign!r}'})"
