@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
+_ROWS_COMPARED = 200_000  # of a file, about, where some are enough
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
 _FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
@@ -180,6 +181,22 @@ class Source:
         with self._reading():
             sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
             return self._connection.sql(sql).to_arrow_table()
+
+    def same_for_each(self, key: str, values: Sequence[str]) -> list[bool]:
+        """Say of SQL numbers whether each is the same in all rows of a key, in files of many rows by a part of the keys.
+
+        Where no key has two numbers, it is not said to be.
+        """
+        part = max(self.row_count // _ROWS_COMPARED, 1)
+        numbers = ", ".join(f"{sql} AS v{at}" for at, sql in enumerate(values))
+        ends = ", ".join(
+            f"min(v{at}) < max(v{at}) AS d{at}, count(v{at}) > 1 AS s{at}" for at in range(len(values))
+        )
+        same = ", ".join(f"bool_or(s{at}) AND NOT bool_or(d{at})" for at in range(len(values)))
+        inner = f"SELECT {key} AS k, {numbers} FROM {self._relation} WHERE hash({key}) % {part} = 0"
+        with self._reading():
+            sql = f"SELECT {same} FROM (SELECT {ends} FROM ({inner}) GROUP BY k)"
+            return [bool(found) for found in self._connection.sql(sql).fetchall()[0]]
 
     def distinct(self, expression: str) -> "pa.Table":
         """Give the distinct values of an SQL expression, in no order, and the hash that DuckDB's `hash` has for each."""
