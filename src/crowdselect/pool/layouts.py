@@ -52,7 +52,7 @@ _PLACES = re.compile(
 )
 """Numbers that say where something is or who did it: indices, versions, people."""
 _EFFORT = re.compile(
-    r"(.*[^a-z])?(cost|price|tokens?|latency|len|length|chars|characters|words|time|runtime|duration|elapsed|seconds)([^a-z].*)?",
+    r"(.*[^a-z])?(cost|price|tokens?|latency|len|length|chars|time|runtime|duration|elapsed|seconds)([^a-z].*)?",
     re.IGNORECASE,
 )
 """What an answer took, in any word of a name, such as `latency_s`."""

@@ -323,32 +323,20 @@ class Rewards:
         Numbers with the name of an index, a count, a person or an effort are not, nor are those that are the same for all
         answers to each instruction, which tell of it and not of an answer.
         """
-        found = [name for name in self.names if not no_reward(name) and name not in self._same]
-        return tuple(sorted(found, key=unlikely))
+        found = [name for name in self.names if not no_reward(name)]
+        return tuple(sorted((name for name in found if name not in self._same), key=unlikely))
 
     @cached_property
     def _same(self) -> frozenset[str]:
-        """The candidates that are the same for all answers to each instruction; one of the usual names is never one."""
-        own = {n: sql for n, sql in self._own.rewards.items() if FIRST_REWARDS.fullmatch(n) is None}
-        own = {name: own[name] for name in candidates(own) if not no_reward(name)}
-        second = {} if self._columns is None else self._columns.rewards
-        second = {name: second[name] for name in candidates(second) if FIRST_REWARDS.fullmatch(name) is None}
-        same: list[str] = []
-        if own and isinstance(self._own, Tall) and not self._own.nested:
-            told = self._source.same_for_each(self._id, list(map(str, own.values())))
-            same += [name for name, is_same in zip(own, told, strict=True) if is_same]
-        elif own:
-            lists = [sql if isinstance(sql, str) else f"[{', '.join(sql.values())}]" for sql in own.values()]
-            differ = self._source.any(*(f"list_min({sql}) < list_max({sql})" for sql in lists))
-            several = self._source.any(
-                *(f"len(list_filter({sql}, lambda one: one IS NOT NULL)) > 1" for sql in lists)
-            )
-            found = zip(own, differ, several, strict=True)
-            same += [name for name, differs, has_two in found if has_two and not differs]
-        if second and self.second is not None and self._columns is not None:
-            told = self.second.same_for_each(self._columns.id, list(second.values()))
-            same += [name for name, is_same in zip(second, told, strict=True) if is_same]
-        return frozenset(same)
+        """The pool's numbers that are the same for all answers to each instruction; one of the usual names is never one."""
+        answers = self._own
+        found = {n: answers.rewards[n] for n in candidates(answers.rewards) if not FIRST_REWARDS.fullmatch(n)}
+        if not found:
+            return frozenset()
+        values = [sql if isinstance(sql, str) else f"[{', '.join(sql.values())}]" for sql in found.values()]
+        key = self._id if isinstance(answers, Tall) and not answers.nested else None
+        same = self._source.same_for_each(key, values)
+        return frozenset(name for name, is_same in zip(found, same, strict=True) if is_same)
 
     def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Ask which way a reward counts whose name says that lower is better.
