@@ -78,6 +78,13 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         for name, found in rewards.items()
         if found["lowest"] == found["highest"]
     ]
+    equal += [
+        f"{name} is the same for all answers to each instruction, so it tells of the instruction and of no answer"
+        for name, matrix in matrices.items()
+        if rewards[name]["lowest"] != rewards[name]["highest"]
+        and rewards[name]["with_one_reward"] + rewards[name]["without_reward"] < len(matrix)
+        and not _differs_within(matrix)
+    ]
     empty = None
     if pool.has_responses:
         empty = int(empty_answers(pool, [*matrices]).sum()) if matrices else 0
