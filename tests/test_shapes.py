@@ -859,3 +859,9 @@ def test_samples_of_a_policy(names: tuple[str, ...], kind: str, tmp_path: Path) 
         LayoutError, match=r"lacks the model that gave the answers in 'outputs'; .*columns='model=COLUMN'"
     ):
         open_pool(write(tmp_path, nameless, kind))
+
+
+def test_a_policy_is_no_model_where_the_model_is_told(tmp_path: Path) -> None:
+    rows = [{"prompt": f"P{i}", "policy": "Be kind.", "output": "x", "score": float(i)} for i in range(3)]
+    with open_pool(write(tmp_path, rows, "jsonl"), model="oak-7b") as pool:
+        assert (pool.models, list(pool.column("policy"))) == (("oak-7b",), ["Be kind."] * 3)
