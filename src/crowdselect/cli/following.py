@@ -89,7 +89,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         described = found["rewards"]
         used = described.get(usual, next(iter(described.values()), None))  # one that is named is alone
         rewarded = 0 if used is None else found["instructions"] - used["without_reward"]
-        unstable = used is None or used["with_stability"] <= rewarded / 2
+        unstable = used is None or used["with_stability"] < max(rewarded / 2, 1)
         if len(found["crowd"]) > 1 and not for_student and unstable:
             options += ["--weights", "difficulty=1,separability=1"]  # else most could not be chosen
         return choosing(
