@@ -259,6 +259,7 @@ def test_inspect_counts_what_is_there(run):
             "without_reward": 0,
             "with_one_reward": 2,
             "complete": 1,
+            "with_stability": 1,
             "good": {"above": 4.0, "share": 0.25},
         }
     }
@@ -309,7 +310,8 @@ def test_inspect_says_in_one_warning_which_rewards_contradict_each_other(run):
     rewards = {name: [*range(1, 12), 12] for name in ("one", "two", "three", "four")}
     rewards["one"][-1] = rewards["two"][-1] = 0  # highest by the others
     rows = [
-        {"id": f"q{n}", "model": model, **{name: float(values[n]) for name, values in rewards.items()}}
+        {"id": f"q{n}", "model": model}
+        | {name: values[n] + (0.5 if (n, model) == (4, "x-7b") else 0.0) for name, values in rewards.items()}
         for n in range(12)
         for model in ("x-7b", "x-70b")
     ]

@@ -160,8 +160,9 @@ def test_a_number_of_the_instruction_is_not_proposed_first(run):
                 }
                 file.write(json.dumps(row | {"quality": score(prompt, model)}) + "\n")
     seen = run("inspect", "talks.jsonl")
-    assert "--reward quality" in seen.out.splitlines()[-1]
     assert "by their mean quality" in seen.out
+    assert "no rewards unless --reward names them" in seen.err
+    assert len(chosen(run, "talks.jsonl")) == 4
 
 
 def _scores(prompt):

@@ -747,11 +747,17 @@ def test_scores_are_column_major(tmp_path, reference):
 
 def test_zoo_without_answers(tmp_path):
     rows = [
-        {"id": i, "instruction": i, "m": {"r": 1.0}, "n": {"r": 2.0, "q": True}, "meta": {"source": "x"}}
+        {
+            "id": i,
+            "instruction": i,
+            "m": {"score": 1.0},
+            "n": {"score": 2.0, "q": True},
+            "meta": {"source": "x"},
+        }
         for i in "ab"
     ]
     with open_pool(write_jsonl(tmp_path / "p.jsonl", rows)) as pool:
-        assert (pool.layout, pool.models, pool.reward_columns) == ("zoo", ("m", "n"), ("r", "q"))
+        assert (pool.layout, pool.models, pool.reward_columns) == ("zoo", ("m", "n"), ("score", "q"))
         assert not pool.has_responses
         np.testing.assert_array_equal(pool.scores(), [[1, 2], [1, 2]])
 

@@ -420,3 +420,120 @@ def test_what_an_answer_took_is_never_proposed_as_its_reward(run, tmp_path, name
     assert run("select", path, *proposed.split(), *options).code == 0
     named = run("inspect", path, "--reward", f"{names[0]}:down")
     assert f" --reward {names[0]}:down " in named.out.splitlines()[-1]
+
+
+CROWD = ("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct")
+
+
+def scored(path, numbers, *, instructions=12):
+    """Write a pool with some numbers, each a function of the instruction's and the model's place."""
+    rows = [
+        {"id": f"q{i}", "instruction": f"Q {i}?", "model": model, "response": f"A {i} {j}"}
+        | {name: number(i, j) for name, number in numbers.items()}
+        for i in range(instructions)
+        for j, model in enumerate(CROWD)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def varied(i, j):
+    return (i * 3 + j * 5) % 7
+
+
+def of_prompt(i, _):
+    return i % 5
+
+
+@pytest.mark.parametrize(
+    ("numbers", "proposed"),
+    [
+        ({"best_idx": varied, "prompt_no": of_prompt, "rm_scores": varied}, ""),
+        ({"rater": varied, "stars": varied, "funny": varied}, "--reward stars"),
+        ({"depth": of_prompt, "helpful": varied}, ""),  # a fact about the prompt is no reward of an answer
+        ({"helpful": varied, "honest": lambda i, j: i * j % 5}, "--reward NAME"),
+        ({"reward/format": varied, "reward/total": varied}, "--reward reward/total"),
+        ({"best_idx": varied, "depth": of_prompt, "total_annotations": varied}, None),
+    ],
+)
+def test_the_proposed_reward_is_one_by_its_name_or_the_only_number(run, tmp_path, numbers, proposed):
+    path = scored(tmp_path / "pool.jsonl", numbers)
+    shown = run("inspect", path)
+    purpose, last = (line.strip() for line in shown.out.splitlines()[-2:])
+    known = json.loads(run("inspect", path, "--json").out)
+    options = ["--budget", 2, "--clusters", 0, "-o", tmp_path / "chosen"]
+    if proposed is None:
+        assert last.startswith("crowdselect reward ")
+        assert (known["reward_columns"], known["rewards"]) == ([], {})
+        run("select", path, *options).refuses("no column has the name of a reward", "total_annotations")
+        assert run("select", path, "--reward", "depth", *options).code == 0  # where it is named
+        return
+    assert last.startswith(f"crowdselect select {path} --clusters 0 {proposed} --budget".replace("  ", " "))
+    assert set(known["rewards"]) == set(known["reward_columns"])
+    assert not {"best_idx", "prompt_no", "rater", "depth"} & set(known["rewards"])
+    if proposed.endswith("NAME"):
+        assert purpose == "choose a tenth of it (NAME is the reward, one of: helpful, honest):"
+        run("select", path, *options).refuses("several reward columns: helpful, honest")
+    else:
+        assert purpose == "choose a tenth of it:"
+        assert run("select", path, *proposed.split(), *options).code == 0
+
+
+@pytest.mark.parametrize("layout", ["ultrafeedback", "zoo"])
+def test_a_number_that_all_answers_of_a_row_share_is_no_reward(layout, tmp_path):
+    rows = []
+    for i in range(12):
+        answers = [
+            {"content": f"A {i} {j}", "depth": of_prompt(i, j), "helpful": varied(i, j)} for j in range(2)
+        ]
+        listed = [
+            {"model": m, "response": a.pop("content"), **a}
+            for m, a in zip(CROWD, map(dict, answers), strict=True)
+        ]
+        own = dict(zip(CROWD, answers, strict=True)) if layout == "zoo" else {"completions": listed}
+        rows.append({"id": f"q{i}", "instruction": f"Q {i}?", **own})
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with open_pool(path) as pool:
+        assert (pool.layout, pool.reward_columns) == (layout, ("depth", "helpful"))
+        assert (pool.likely_rewards, pool.usual_reward) == (("helpful",), "helpful")
+
+
+@pytest.mark.parametrize(("answered", "weights"), [(1, True), (7, False)])
+def test_the_proposed_weights_leave_something_to_choose(run, tmp_path, answered, weights):
+    """Stability is asked for where most instructions have one: rewards of two sizes of a family."""
+    rows = [
+        {"id": f"q{i}", "instruction": f"Q {i}?", "model": model, "response": "A", "score": varied(i, j)}
+        for i in range(12)
+        for j, model in enumerate((*CROWD, "oak", "elm"))
+        if j != 1 or i < answered
+    ]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    last = run("inspect", path).out.splitlines()[-1]
+    assert ("--weights difficulty=1,separability=1" in last) == weights
+    assert json.loads(run("inspect", path, "--json").out)["rewards"]["score"]["with_stability"] == answered
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            ["model_a", "tie"],
+            "row 1: winner is 'model_a', not a number; `columns` names it as the reward 'reward'",
+        ),
+        ([1, "tie"], "row 2: winner is 'tie', not a number"),
+        (["", "NA"], "winner holds no number; `columns` names it as the reward"),
+        ([{"by": "me"}, {"by": "you"}], "not a number"),
+    ],
+)
+def test_a_reward_that_is_named_and_holds_no_numbers_is_refused(values, said, tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"winner": lambda i, j: values[(2 * i + j) % 2], "turns": varied})
+    with pytest.raises(InputError, match=said):
+        open_pool(path, columns={"reward": "winner"})
+
+
+def test_rows_whose_named_reward_is_no_number_are_left_out_as_invalid(tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"won": lambda i, j: "tie" if i == 3 else varied(i, j)})
+    with open_pool(path, columns={"liked": "won"}, skip_invalid=True) as pool:
+        assert (pool.malformed, pool.usual_reward) == (2, "liked")

@@ -29,7 +29,12 @@ def test_names_in_another_case(kind: str, tmp_path: Path) -> None:
 
 @ALL
 def test_a_reward_of_another_name_beside_numbers(kind: str, tmp_path: Path) -> None:
-    rows = crowd(score=None, n=lambda i, j: float(i + j), other=1.0, more=2.0)
+    rows = crowd(
+        score=None,
+        n=lambda i, j: float(i + j),
+        other=lambda i, j: float(i * j),
+        more=lambda i, j: float(i - j),
+    )
     with pytest.raises(RewardError, match="several reward columns: n, other, more"):
         open_pool(write(tmp_path, rows, kind)).scores()
     with open_pool(write(tmp_path, rows, kind), columns={"score": "n"}) as pool:
@@ -783,3 +788,80 @@ def test_a_call_as_it_was_before_tools(kind: str, tmp_path: Path) -> None:
         assert [turn["role"] for turn in asked] == ["user", "assistant", "tool"]
         assert asked[1]["tool_calls"] == [{"type": "function", "function": call}]
         assert set(pool.needs()) == {"tools turns"}
+
+
+# Objects of numbers that are no models
+
+
+@TYPED
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"request_counts": {"total": 9, "failed": 1}, "status": "done"},
+        {"sampling": {"n": 4, "temperature": 0.9, "top_p": 0.95}},
+        {"decoding": {"max_new": 64, "penalty": 1.5}, "hardware": {"gpus": 8, "hours": 2.5}},
+        {"tag": {"roberta-large": {"flagged": False, "probability": 0.02}}},
+        {"info": {"score": {"correct": True, "rating": 4}}},
+        {"oak-7b": {"score": 0.5}},  # one object alone may be of anything
+        {"oak-7b": {"score": 0.5}, "elm-2b": {"tokens": 12}},
+        {"message": {"role": "assistant", "content": "Two."}},
+        {"generation_rate": {"only": 0.5}},
+    ],
+)
+def test_objects_of_numbers_are_models_only_with_evidence(held: Row, kind: str, tmp_path: Path) -> None:
+    for rows in (
+        [{"id": f"q{i}", **held} for i in range(3)],
+        [{"id": f"q{i}", "prompt": f"P{i}", **held} for i in range(3)],
+    ):
+        with pytest.raises(LayoutError):
+            open_pool(write(tmp_path, rows, kind))
+
+
+@TYPED
+def test_settings_beside_objects_of_models_are_no_model(kind: str, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "prompt": f"P{i}",
+            "oak-7b": {"rating": i, "tokens": 3},
+            "elm-2b": {"rating": 2 * i, "tokens": 4},
+            "sampling": {"n": 4, "seed": i},
+        }
+        for i in range(3)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models, pool.usual_reward) == ("zoo", ("elm-2b", "oak-7b"), "rating")
+        assert pool.scores().tolist() == [[0, 0], [2, 1], [4, 2]]
+
+
+@TYPED
+@pytest.mark.parametrize("names", [("policy",), ("policy_model",), ("policy", "model_name")])
+def test_samples_of_a_policy(names: tuple[str, ...], kind: str, tmp_path: Path) -> None:
+    """`policy` is the model where no usual name is there."""
+    rows = [
+        {
+            "prompt_idx": i,
+            "prompt": f"P{i}",
+            **{name: model if name == names[-1] else "be kind" for name in names},
+            "sampling": {"n": 2, "temperature": 0.9},
+            "outputs": [f"x{i}", f"y{i}"],
+            "rm_scores": [float(i), float(j)],
+            "best_idx": int(j > i),
+        }
+        for i in range(3)
+        for j, model in enumerate(MODELS)
+    ]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models, pool.likely_rewards) == ("samples", MODELS, ("rm_scores",))
+        assert sorted(pool.scores().tolist()) == [[i / 2, (i + 1) / 2] for i in range(3)]
+    nameless = [{name: value for name, value in row.items() if name not in names} for row in rows]
+    with pytest.raises(
+        LayoutError, match=r"lacks the model that gave the answers in 'outputs'; .*columns='model=COLUMN'"
+    ):
+        open_pool(write(tmp_path, nameless, kind))
+
+
+def test_a_policy_is_no_model_where_the_model_is_told(tmp_path: Path) -> None:
+    rows = [{"prompt": f"P{i}", "policy": "Be kind.", "output": "x", "score": float(i)} for i in range(3)]
+    with open_pool(write(tmp_path, rows, "jsonl"), model="oak-7b") as pool:
+        assert (pool.models, list(pool.column("policy"))) == (("oak-7b",), ["Be kind."] * 3)

@@ -1,9 +1,9 @@
 """What to type next: commands end with exact lines, made of the files and options that they were given.
 
-A line can be pasted as it stands. Where it needs something of the user's choice, a model, it names one that exists.
+A line can be pasted as it stands. Where it needs something of the user's choice, a model, it names one that exists; only where
+nothing says which of several columns is the reward, NAME stands for it.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -19,7 +19,7 @@ from crowdselect.cli.values import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
-from crowdselect.pool.layouts import no_model
+from crowdselect.pool.layouts import says_reward
 from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.trainers import TRAINERS
@@ -33,6 +33,7 @@ SCORED_POOL = (*POOL, "rewards", "crowd")
 STUDENT = ("student", "student_answers", "student_column", "good_above")
 """Who the student is, and what is good."""
 _BUDGET = "10%"
+_REWARD = "NAME"
 _FEWEST_CLUSTERED = 20  # texts from which on clusters are asked for: there are ten by default
 _MOST_COMPARED = 5
 _SCORER = "hf:Skywork/Skywork-Reward-Llama-3.1-8B"
@@ -79,19 +80,18 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         found: From `crowdselect.inspect_pool`.
         reward: The column that was named.
     """
-    columns = list(dict.fromkeys([*found["rewards"], *found["reward_columns"]]))
-    columns = [name for name in columns if name == reward or not no_model(name)]
+    columns = found["reward_columns"] if reward is None else [reward, *found["reward_columns"]]
     if columns or found["empty_answers"] is None:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
         usual = found["usual_reward"]
         for_student = bool(found["students"])
-        sizes: dict[str, set[float]] = defaultdict(set)
-        for member in found["crowd"]:
-            if member["family"] is not None and member["size_b"] is not None:
-                sizes[member["family"]].add(member["size_b"])
-        if len(found["crowd"]) > 1 and not for_student and not any(len(own) > 1 for own in sizes.values()):
-            options += ["--weights", "difficulty=1,separability=1"]  # stability needs a family of two sizes
+        described = found["rewards"]
+        used = described.get(usual, next(iter(described.values()), None))  # one that is named is alone
+        rewarded = 0 if used is None else found["instructions"] - used["without_reward"]
+        unstable = used is None or used["with_stability"] < max(rewarded / 2, 1)
+        if len(found["crowd"]) > 1 and not for_student and unstable:
+            options += ["--weights", "difficulty=1,separability=1"]  # else most could not be chosen
         return choosing(
             pool,
             options,
@@ -137,16 +137,21 @@ def choosing(
         options: By which it is read.
         rewards: Its reward columns.
         reward: The one that the user named.
-        usual: The one that is meant where none is named; without one of these, the first of several is named.
+        usual: The one that is meant where none is named; without one of these, the first of several is named, if its name
+            says that it is a reward.
         for_student: A student is named or marked: the step chooses for it.
         alone: One model answered: no crowd can choose, its rewards can.
     """
-    named = reward or (rewards[0] if len(rewards) > 1 and usual is None else None)
+    rewards = list(dict.fromkeys(rewards))
+    open_ = reward is None and usual is None and len(rewards) > 1
+    clear = open_ and says_reward(rewards[0])
+    named = (rewards[0] if clear else _REWARD) if open_ else reward
     by = [] if named is None or (len(rewards) < 2 and named == usual) else ["--reward", named]
     method = "teachable" if for_student else "reward" if alone else None
     by += [] if method is None else ["--method", method]
     words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]
-    return {"choose a tenth of it": [words]}
+    which = f" ({_REWARD} is the reward, one of: {', '.join(rewards)})" if open_ and not clear else ""
+    return {f"choose a tenth of it{which}": [words]}
 
 
 def scoring(pool: str, options: Sequence[str]) -> Steps:

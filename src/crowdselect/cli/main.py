@@ -187,7 +187,7 @@ def show_crowd(
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with made(PoolOptions, {**given, "crowd": crowd}).opened() as opened:
-        reward_columns, usual, given_crowd = opened.reward_columns, opened.usual_reward, read_crowd(crowd)
+        likely, usual, given_crowd = opened.likely_rewards, opened.usual_reward, read_crowd(crowd)
         students = students_in(opened.models, marked=opened.students, crowd=given_crowd)
         models = [name for name in opened.models if name not in students]
         found, notes = (given_crowd or Crowd.from_names(models)).aligned(models)
@@ -218,7 +218,7 @@ def show_crowd(
     for note in notes:
         remark(note)
     if not (as_toml or as_json):
-        say_next(after_crowd(given["pool"], output, rewards=reward_columns, usual=usual))
+        say_next(after_crowd(given["pool"], output, rewards=likely, usual=usual))
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
@@ -301,7 +301,7 @@ def metrics(
             choosing(
                 asked.source.pool,
                 typed(*SCORED_POOL, *STUDENT),
-                rewards=opened.reward_columns,
+                rewards=opened.likely_rewards,
                 reward=reward,
                 usual=opened.usual_reward,
                 for_student=learner.named,

@@ -182,7 +182,8 @@ def reward(
     if scored and not as_json:
         columns = [*scored, *opened.reward_columns]
         by = [*typed(*POOL), "--rewards", str(output)]
-        say_next(choosing(source.pool, by, rewards=columns, alone=alone))
+        first = scored[0] if len(columns) > 1 else None
+        say_next(choosing(source.pool, by, rewards=columns, reward=first, alone=alone))
     return 0 if result.is_complete else MISSING
 
 

@@ -43,17 +43,27 @@ FEWEST_COUNTED = 10
 """From so many rows on, a column of a matrix that counts them from 0 or 1 is their number, and no model."""
 
 _COUNTS = re.compile(r".*(cost|tokens|latency|length|count|rank)", re.IGNORECASE)
-_ABOUT_ROWS = re.compile(
-    r"(total|num|n|is|has|was)_.*|.*_(idx|index|num|by|at|version)|project|version|annotator|overlap|difficulty|level",
+_ABOUT_ROWS = re.compile(r"(is|has|was)_.*|difficulty|level", re.IGNORECASE)
+"""Numbers that a row of a matrix may have beside those of its models."""
+_TOTALS = re.compile(r"(total|num|n)_.*", re.IGNORECASE)
+_PLACES = re.compile(
+    r"(.*[^a-z])?(idx|index|num|number|by|at|version|step|epoch|iteration)"
+    r"|project|overlap|(.*[^a-z])?(annotator|rater|labell?er|reviewer|grader|worker|user)(_?(id|no|number))?",
     re.IGNORECASE,
 )
-"""Numbers that a row of a matrix may have beside those of its models."""
+"""Numbers that say where something is or who did it: indices, versions, people."""
 _EFFORT = re.compile(
-    r"(.*[^a-z])?(cost|price|tokens?|latency|length|time|runtime|duration|elapsed|seconds)([^a-z].*)?",
+    r"(.*[^a-z])?(cost|price|tokens?|latency|len|length|chars|time|runtime|duration|elapsed|seconds)([^a-z].*)?",
     re.IGNORECASE,
 )
 """What an answer took, in any word of a name, such as `latency_s`."""
-_GOOD = re.compile(r"overall|quality|score|rating|reward|correct|accuracy|grade|judge", re.IGNORECASE)
+_GOOD = re.compile(
+    r"overall|quality|score|rating|reward|correct|accuracy|grade|judge|(?<![a-z])(stars?|points|marks?)(?![a-z])",
+    re.IGNORECASE,
+)
+"""What names of rewards have in them."""
+_WHOLE = re.compile(r"overall|(?<![a-z])total(?![a-z])", re.IGNORECASE)
+"""What is in the name of the reward that sums others up."""
 _FACTS = frozenset(
     {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
     | {"timestamp", "tstamp", "created", "toxic", "redacted"}
@@ -66,7 +76,19 @@ ID_COLUMNS = ("id", "uuid", "prompt_id")
 """The first of these that a pool has is its id."""
 
 NO_MODELS = frozenset(
-    {"metadata", "meta", "usage", "extra_info", "reward_model", "metrics", "stats", "timings"}
+    {
+        "metadata",
+        "meta",
+        "usage",
+        "extra_info",
+        "reward_model",
+        "metrics",
+        "stats",
+        "timings",
+        "config",
+        "settings",
+    }
+    | {"sampling", "sampling_params", "params", "parameters", "generation_config", "request_counts"}
 )
 """Objects that tell of a row, and are no models of a `zoo`."""
 
@@ -173,6 +195,28 @@ def no_model(name: str) -> bool:
     return known or _names_rows(name) or _COUNTS.fullmatch(name) is not None or effort
 
 
+def no_reward(name: str) -> bool:
+    """Say whether a number is taken for a reward only where it is named, by its name: an index, a count, a person, an effort.
+
+    Example:
+        >>> no_reward("best_idx"), no_reward("rater"), no_reward("total_score"), no_reward("helpful")
+        (True, True, False, False)
+    """
+    good = _GOOD.search(name) is not None
+    counts = _PLACES.fullmatch(name) is not None or (_TOTALS.fullmatch(name) is not None and not good)
+    return no_model(name) or counts
+
+
+def says_reward(name: str) -> bool:
+    """Say whether a number is a reward by its name.
+
+    Example:
+        >>> says_reward("stars"), says_reward("helpful"), says_reward("score_idx")
+        (True, False, False)
+    """
+    return unlikely(name) < _UNCLEAR
+
+
 def unlikely(name: str) -> int:
     """Say how unlikely a numeric column is the reward that is meant, by its name: the lowest is proposed first.
 
@@ -180,8 +224,14 @@ def unlikely(name: str) -> int:
         >>> sorted(["latency_s", "helpful", "scores.honest", "scores.overall", "score"], key=unlikely)
         ['score', 'scores.overall', 'scores.honest', 'helpful', 'latency_s']
     """
-    found = (FIRST_REWARDS.fullmatch(name), re.search("overall", name, re.IGNORECASE), _GOOD.search(name))
-    return 4 if no_model(name) else next((at for at, match in enumerate(found) if match), 3)
+    good = _GOOD.search(name)
+    found = (FIRST_REWARDS.fullmatch(name), good and _WHOLE.search(name), good)
+    return (
+        _UNCLEAR + 1 if no_reward(name) else next((at for at, match in enumerate(found) if match), _UNCLEAR)
+    )
+
+
+_UNCLEAR = 3  # of `unlikely`: its name says nothing
 
 
 def _names_rows(name: str) -> bool:
@@ -196,7 +246,8 @@ def may_be_model(name: str) -> bool:
         >>> may_be_model("llama-8b"), may_be_model("reward"), may_be_model("best_idx"), may_be_model("total_votes")
         (True, False, False, False)
     """
-    return not (no_model(name) or _ABOUT_ROWS.fullmatch(name) or FIRST_REWARDS.fullmatch(name))
+    about = any(known.fullmatch(name) for known in (_ABOUT_ROWS, _TOTALS, _PLACES, FIRST_REWARDS))
+    return not (about or no_model(name))
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -231,7 +282,7 @@ def _is_matrix(columns: Columns) -> bool:
 
 
 def zoo_models(columns: Columns) -> tuple[str, ...]:
-    """Structs with `content` are models; where none has it, structs that all have a number of one name are."""
+    """Structs with `content` are models, but for a single message; where none has it, several with a reward of one name are."""
     structs = {
         name: kind.fields
         for name, kind in columns.items()
@@ -239,12 +290,15 @@ def zoo_models(columns: Columns) -> tuple[str, ...]:
     }
     answered = [name for name, fields in structs.items() if "content" in fields]
     if answered:
-        return tuple(sorted(answered))
-    numbers = {
-        name: {n for n, kind in fields.items() if kind.name == "number"} for name, fields in structs.items()
+        message = len(answered) == 1 and "role" in structs[answered[0]]
+        return () if message else tuple(sorted(answered))
+    rewards = {
+        name: {n for n, kind in fields.items() if kind.name in NUMERIC and says_reward(n)}
+        for name, fields in structs.items()
     }
-    scored = sorted(name for name, found in numbers.items() if found)
-    return tuple(scored) if scored and set.intersection(*(numbers[name] for name in scored)) else ()
+    scored = sorted(name for name, found in rewards.items() if found)
+    shared = len(scored) > 1 and set.intersection(*(rewards[name] for name in scored))
+    return tuple(scored) if shared else ()
 
 
 def _matrix_models(columns: Columns) -> tuple[str, ...]:

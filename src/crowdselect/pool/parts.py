@@ -13,6 +13,8 @@ from crowdselect.pool.rowfiles import is_index
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
 RESPONSES = ("output", "completion", "generation")
 MODELS = ("model_name", "model_id", "generator", "generation_model")
+POLICIES = ("policy", "policy_model")
+"""Names of the model where there are answers, and nothing else says whose they are."""
 IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
 """Names of the id where rows hold scores alone, or no text that an id could be made of."""
 SAMPLES = ("sample_idx", "sample_index")
@@ -137,6 +139,9 @@ def names_of(
         instruction = beside[0] if len(beside) == 1 else None
     model = find("model", ("model",), MODELS, is_scalar)
     response = find("response", ("response",), () if routed or has_lists(columns) else RESPONSES, is_said)
+    answered = response is not None or has_lists(columns)
+    if model is None and answered and how.model is None and how.model_from is None:
+        model = find("model", (), POLICIES, lambda kind: kind.name == "text")
     asked = messages is not None or instruction is not None
     scores_alone = model is None and response is None and not has_lists(columns)
     rarer = [name for name in IDS if name in find.free] if scores_alone or not asked else []

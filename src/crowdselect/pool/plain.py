@@ -55,7 +55,7 @@ from crowdselect.pool.rowfiles import (
     other_lists,
     rows_of,
 )
-from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch, is_number
 from crowdselect.pool.textscores import wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
 
@@ -205,6 +205,7 @@ class _Rewriting:
             raise malformed_rows(self._bad, self._rows)
         if not self._rows:
             raise InputError(f"{self._found.path}: the file holds no rows; wanted at least one instruction")
+        self._refuse_named()
         numbers = {name: seen.kind().name for name, seen in self._seen.items()}
         every = (
             "instruction",
@@ -342,8 +343,36 @@ class _Rewriting:
     def _rewards_with_slips(self) -> frozenset[str]:
         """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
         found = set(self._numeric)
-        found.update(name for name, seen in self._seen.items() if _REWARD.search(name) and seen.slips)
+        named = {what for what in self._how.named if what not in PARTS}
+        found.update(n for n, seen in self._seen.items() if (_REWARD.search(n) or n in named) and seen.slips)
         return frozenset(found)
+
+    def _refuse_named(self) -> None:
+        """Stop where `columns` names a reward that holds something other than numbers.
+
+        Raises:
+            InputError: The place and the value.
+        """
+        taken = self._form.taken if self._form else frozenset[str]()
+        named = {
+            name: what for what, name in self._how.named.items() if what not in PARTS and name not in taken
+        }
+        odd = [
+            n for n, what in named.items() if what not in self._seen or not is_number(self._seen[what].kind())
+        ]
+        for number in range(len(self._found.files) if odd else 0):
+            for at, row in self._read(number, [*self._wanted, *odd]):
+                values = {} if isinstance(row, Broken) else {name: row.get(name) for name in odd}
+                for name, value in values.items():
+                    if not _is_number(value):
+                        raise InputError(
+                            f"{self._found.files[number]}: row {at}: {name} is {str(value)[:60]!r}, not a number; `columns` names "
+                            f"it as the reward {named[name]!r}"
+                        )
+        if odd:
+            raise InputError(
+                f"{self._found.path}: {odd[0]} holds no number; `columns` names it as the reward {named[odd[0]]!r}"
+            )
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
@@ -665,6 +694,15 @@ class _Rewriting:
                         name for name, value in row.items() if value is not None and value is not False
                     )
                 writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
+    """Whether it is a number, written as a text perhaps, or missing."""
+    try:
+        number_of(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _system(answer: Answer) -> str | None:

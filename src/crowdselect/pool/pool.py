@@ -114,7 +114,7 @@ class Pool:
         try:
             self._source, self._view = found.source, found.view
             second = None if rewards is None else Source(self._connection, rewards)
-            self.rewards = Rewards(self._source, self._view.answers, second, read=read)
+            self.rewards = Rewards(self._source, self._view.answers, second, id_=self._view.id, read=read)
         except BaseException:
             self.close()
             raise
@@ -173,6 +173,11 @@ class Pool:
     def reward_columns(self) -> tuple[str, ...]:
         """Candidates for the reward: numeric columns that are not counts, costs or numbers of a sample."""
         return self.rewards.names
+
+    @property
+    def likely_rewards(self) -> tuple[str, ...]:
+        """Those of `reward_columns` that may be meant where none is named, the likeliest first: no indices, counts, or numbers of an instruction."""
+        return self.rewards.likely
 
     @property
     def usual_reward(self) -> str | None:

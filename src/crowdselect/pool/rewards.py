@@ -20,7 +20,7 @@ from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, sorted_keys
-from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_model, reward_columns, unlikely
+from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_reward, reward_columns, unlikely
 from crowdselect.pool.missing import without_values
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
@@ -266,12 +266,14 @@ class Rewards:
         own: Tall | Wide,
         second: Source | None,
         *,
+        id_: str,
         read: HowRead,
     ) -> None:
         self._read = read
         self._part = False
         self._source = source
         self._own = own
+        self._id = id_
         self.second = second
         self._columns = None if second is None else self._match(second)
 
@@ -291,9 +293,9 @@ class Rewards:
             if nearly is not None:
                 raise nearly
         if reward is None and found:
-            many = "several reward columns" if len(found) > 1 else "no column has the name of a reward"
-            combined = f" ({_SEVERAL})" if len(found) > 1 else ""
-            listed = ", ".join(sorted(found, key=unlikely))
+            many = "several reward columns" if len(self.likely) > 1 else "no column has the name of a reward"
+            combined = f" ({_SEVERAL})" if len(self.likely) > 1 else ""
+            listed = ", ".join(self.likely or sorted(found, key=unlikely))
             raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
         if reward is None:
             raise RewardError(
@@ -311,11 +313,34 @@ class Rewards:
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
-        found = [name for name in self.names if not no_model(name)]
-        first = [name for name in found if FIRST_REWARDS.fullmatch(name)]
+        first = [name for name in self.names if FIRST_REWARDS.fullmatch(name)]
+        if len(first) == 1:
+            return first[0]
         bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
-        numbers = [name for name in found if name not in bools]
-        return next((names[0] for names in (found, first, numbers) if len(names) == 1), None)
+        numbers = [name for name in self.likely if name not in bools]
+        return next((names[0] for names in (self.likely, numbers) if len(names) == 1), None)
+
+    @property
+    def likely(self) -> tuple[str, ...]:
+        """The candidates that may be meant where none is named, the likeliest first.
+
+        Numbers with the name of an index, a count, a person or an effort are not, nor are those that are the same for all
+        answers to each instruction, which tell of it and not of an answer.
+        """
+        found = [name for name in self.names if not no_reward(name)]
+        return tuple(sorted((name for name in found if name not in self._same), key=unlikely))
+
+    @cached_property
+    def _same(self) -> frozenset[str]:
+        """The pool's numbers that are the same for all answers to each instruction; one of the usual names is never one."""
+        answers = self._own
+        found = {n: answers.rewards[n] for n in candidates(answers.rewards) if not FIRST_REWARDS.fullmatch(n)}
+        if not found:
+            return frozenset()
+        values = [sql if isinstance(sql, str) else f"[{', '.join(sql.values())}]" for sql in found.values()]
+        key = self._id if isinstance(answers, Tall) and not answers.nested else None
+        same = self._source.same_for_each(key, values)
+        return frozenset(name for name, is_same in zip(found, same, strict=True) if is_same)
 
     def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
         """Ask which way a reward counts whose name says that lower is better.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the usual limit is too small
+_ROWS_COMPARED = 200_000  # of a file, about, where some are enough
+_FEWEST_COMPARED = 10  # keys with several numbers from which on it is no chance that these are the same
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
 _DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
 FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
@@ -182,6 +184,32 @@ class Source:
         with self._reading():
             sql = f"SELECT k, min(v) AS low, {another} AS high FROM ({inner}) GROUP BY k"
             return self._connection.sql(sql).to_arrow_table()
+
+    def same_for_each(self, key: str | None, values: Sequence[str]) -> list[bool]:
+        """Say of SQL numbers whether each is the same in all rows of a key, in files of many rows by a part of them.
+
+        Args:
+            key: SQL; None = a row is a key, and `values` are lists.
+            values: What is compared.
+
+        Returns:
+            One each; true only if enough keys have two numbers.
+        """
+        part = max(self.row_count // _ROWS_COMPARED, 1)
+        numbers = ", ".join(f"{sql} AS v{at}" for at, sql in enumerate(values))
+        some = f"SELECT {key or 'NULL'} AS k, {numbers} FROM {self._relation}"
+        if part > 1:
+            some += f" WHERE hash({key or values[0]}) % {part} = 0"
+        low, high, count = ("min", "max", "count") if key else ("list_min", "list_max", "list_count")
+        ends = ", ".join(
+            f"{low}(v{at}) < {high}(v{at}) AS d{at}, {count}(v{at}) > 1 AS s{at}" for at in range(len(values))
+        )
+        same = ", ".join(
+            f"count_if(s{at}) >= {_FEWEST_COMPARED} AND NOT bool_or(d{at})" for at in range(len(values))
+        )
+        with self._reading():
+            sql = f"SELECT {same} FROM (SELECT {ends} FROM ({some}){' GROUP BY k' if key else ''})"
+            return [bool(found) for found in self._connection.sql(sql).fetchall()[0]]
 
     def distinct(self, expression: str) -> "pa.Table":
         """Give the distinct values of an SQL expression, in no order, and the hash that DuckDB's `hash` has for each."""

@@ -262,14 +262,17 @@ def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
 
 
 def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tuple[str, ...]]:
-    """Paths to structs and maps that hold nothing but numbers, at least one, by names that are no words of a row."""
+    """Paths to objects that hold nothing but numbers, several, and are of rates or rewards by a name on the way; others are no models."""
     found: list[tuple[str, ...]] = []
 
     def look(path: tuple[str, ...], kind: Kind) -> None:
         if kind.name != "struct" or len(path) > deepest:
             return
         if path[-1] not in NO_MODELS and _per_model(kind, is_number):
-            found.append(path)
+            models = set(kind.fields) - {"*"}  # which stands for what else a map holds
+            several = len(models) > 1 or "*" in kind.fields
+            if several and all(map(may_be_model, models)) and any(map(_RATES.search, path)):
+                found.append(path)
             return
         for name, inner in kind.fields.items():
             look((*path, name), inner)
@@ -277,10 +280,13 @@ def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tu
     for name, kind in columns.items():
         if name not in names.taken:
             look((name,), kind)
-    return [path for path in found if len(path) > 1 or _RATES.search(path[0])]  # others are models, see `zoo`
+    return found
 
 
-_RATES = re.compile(r"difficult|rate|score|reward|pass|accura|correct|solve", re.IGNORECASE)
+_RATES = re.compile(
+    r"difficult|score|reward|accura|correct|solve|(?<![a-z])(pass(ed|es)?|rates?|ratings?)(?![a-z])|passrate",
+    re.IGNORECASE,
+)
 
 
 def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:

@@ -1,5 +1,6 @@
 """Describe what is in a pool: layout, counts, models, rewards, gaps, duplicates; plain values, for people and for JSON."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
 
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
-        its filled share, range and gaps, and what is good: `above`, the cut, and its `share`), `crowd` (one entry per model with family, size, mean reward and
+        its filled share, range and gaps, how many instructions have a stability, and what is good: `above`, the cut, and its `share`),
+        `reward_columns` (those that may be meant where none is named), `crowd` (one entry per model with family, size, mean reward and
         coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `malformed` (rows), `malformed_instructions` (which `instructions` counts and `without_text` does not),
@@ -62,11 +64,27 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     students = students_in(pool.models, marked=pool.students, crowd=crowd)
     members, notes = _members(pool, crowd, students)
     texts, forms = pool.instructions(), counts_of(pool.prompt_forms)
-    rewards = {name: {**_describe(matrix), "good": _good(pool, name)} for name, matrix in matrices.items()}
+    crowd_at = [at for at, name in enumerate(pool.models) if name not in students]
+    crowd_members = [members[at] for at in crowd_at]
+    rewards = {
+        name: {
+            **_describe(matrix),
+            "with_stability": _with_stability(matrix[:, crowd_at], crowd_members),
+            "good": _good(pool, name),
+        }
+        for name, matrix in matrices.items()
+    }
     equal = [
         f"{name}: all rewards are equal ({found['lowest']:g}), so there is nothing to choose by"
         for name, found in rewards.items()
         if found["lowest"] == found["highest"]
+    ]
+    equal += [
+        f"{name} is the same for all answers to each instruction, so it tells of the instruction and of no answer"
+        for name, matrix in matrices.items()
+        if rewards[name]["lowest"] != rewards[name]["highest"]
+        and rewards[name]["with_one_reward"] + rewards[name]["without_reward"] < len(matrix)
+        and not _differs_within(matrix)
     ]
     empty = None
     if pool.has_responses:
@@ -103,7 +121,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "duplicates": int(repeated),
         "numbers": _numbers(pool, matrices),
         "models": len(pool.models) - len(students),
-        "reward_columns": list(pool.reward_columns),
+        "reward_columns": list(pool.likely_rewards),
         "usual_reward": pool.usual_reward,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
@@ -238,18 +256,23 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
         return {name: _scores(pool, name)}, []
     matrices: dict[str, FloatArray] = {}
     notes: list[str] = []
-    for name in sorted(pool.reward_columns, key=unlikely)[:_MOST_REWARDS]:
+    likely = pool.likely_rewards
+    for name in likely[:_MOST_REWARDS]:
         try:
             matrices[name] = _scores(pool, name)
         except RewardError as error:
             notes.append(str(error))
-    # A number that is the same for all answers to an instruction tells of the instruction: it comes last.
+    # One of the usual names may be the same for all answers to an instruction, too: it comes last.
     order = {name: (not _differs_within(matrix), unlikely(name)) for name, matrix in matrices.items()}
     matrices = {name: matrices[name] for name in sorted(matrices, key=lambda name: order[name])}
-    if len(pool.reward_columns) > _MOST_REWARDS:
+    if len(likely) > _MOST_REWARDS:
         notes.append(
-            f"only the first {_MOST_REWARDS} of {len(pool.reward_columns)} reward columns are described; "
-            "`reward` names another"
+            f"only the first {_MOST_REWARDS} of {len(likely)} reward columns are described; `reward` names another"
+        )
+    others = [name for name in pool.reward_columns if name not in likely]
+    if others:
+        notes.append(
+            f"no rewards unless `reward` names them (by their names, or the same for all answers to an instruction): {', '.join(others)}"
         )
     return matrices, notes
 
@@ -281,6 +304,19 @@ def _describe(matrix: FloatArray) -> dict[str, Any]:
         "with_one_reward": int((per_row == 1).sum()),
         "complete": int((per_row == matrix.shape[1]).sum()),
     }
+
+
+def _with_stability(matrix: FloatArray, members: Sequence[Member]) -> int:
+    """How many instructions have a stability: rewards of two sizes of one family."""
+    columns: dict[str, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for at, member in enumerate(members):
+        if member.family is not None and member.size_b is not None:
+            columns[member.family][member.size_b].append(at)
+    found = np.zeros(len(matrix), dtype=np.bool_)
+    for sizes in columns.values():
+        present = [(~np.isnan(matrix[:, own])).any(axis=1) for own in sizes.values()]
+        found |= np.sum(present, axis=0) > 1
+    return int(found.sum())
 
 
 def _good(pool: Pool, name: str) -> dict[str, float] | None:
