@@ -355,7 +355,7 @@ def test_headings_of_merged_cells(
 @pytest.mark.parametrize("how", [{}, {"skip_invalid": True}])
 def test_columns_without_a_name_or_a_value_are_none(how: dict[str, Any], tmp_path: Path) -> None:
     for rows in (cells(long(score)), cells(wide("{}"))):
-        path = table(tmp_path / "sheet.csv", [[*row, "", " "] for row in rows], ";")
+        path = table(tmp_path / "sheet.csv", [[*row, "", ""] for row in rows], ";")
         with open_pool(path, **how) as pool:
             assert pool.models == NAMES
             assert pool.malformed == 0

@@ -14,10 +14,10 @@ def is_nameless(at: int, name: str) -> bool:
     """Say whether a column has no name; the first then is the index that pandas writes.
 
     Example:
-        >>> is_nameless(0, ""), is_nameless(1, " "), is_nameless(2, "id")
+        >>> is_nameless(0, ""), is_nameless(1, ""), is_nameless(2, "id")
         (False, True, False)
     """
-    return at > 0 and not name.strip()
+    return at > 0 and not name
 
 
 def is_title(cells: Sequence[str]) -> bool:
