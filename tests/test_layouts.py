@@ -43,7 +43,7 @@ def test_the_docs_come_from_the_record(layout: Layout):
 @pytest.mark.parametrize("command", ["select", "inspect", "reward"])
 def test_help_names_every_layout(command: str, run):
     said = " ".join(run(command, "--help").out.split())
-    assert "long, ultrafeedback, distilabel, zoo or matrix; else recognised" in said
+    assert "long, ultrafeedback, distilabel, zoo or matrix; by default recognised" in said
 
 
 def test_a_sixth_layout_is_one_more_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run):
