@@ -127,7 +127,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             "crowd": crowd_line(found["crowd"]),
             "columns": ", ".join(found["columns"]),
             "numbers": ", ".join(found["numbers"]),
-            "empty answers": None if empty is None else f"{empty:,} with a reward but no text",
+            "empty answers": f"{empty:,} with a reward but no text" if empty else None,
         }
     )
     say()
