@@ -132,7 +132,13 @@ def test_next_steps_say_what_a_dry_run_would_do(run, wide):
 def test_next_steps_of_several_rewards_and_of_none(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("pool.csv").write_text("id,instruction,model,response,a,b\n1,x,m-1b,y,1,2\n1,x,m-7b,y,2,1\n")
-    assert typed(run("inspect", "pool.csv").out)[0][1:6] == ["pool.csv", "--clusters", "0", "--reward", "NAME"]
+    assert typed(run("inspect", "pool.csv").out)[0][1:6] == [
+        "pool.csv",
+        "--clusters",
+        "0",
+        "--reward",
+        "NAME",
+    ]
     assert "--reward b" in " ".join(typed(run("inspect", "pool.csv", "--reward", "b").out)[0])
     Path("alone.csv").write_text(
         "id,model,score\n" + "".join(f"{i},{m},{i}\n" for i in range(40) for m in "ab")
