@@ -98,7 +98,12 @@ def test_clusters_may_be_bins_of_a_number(place, run, clusters):
 
 @pytest.mark.extra
 def test_a_column_of_the_instructions_may_be_the_reward(place, run):
-    assert run("run", recipe(place, COLLECT, "[select]\nbudget = 5\n"), "--dry-run").code == 0
+    """Where it is named: it is the same for all answers to an instruction."""
+    named = "[select]\nbudget = 5\nreward = 'known'\n"
+    assert run("run", recipe(place, COLLECT, named), "--dry-run").code == 0
+    run("run", recipe(place, COLLECT, "[select]\nbudget = 5\n"), "--dry-run").refuses(
+        "no column that is surely a reward: known", "reward = 'known'"
+    )
     bare = COLLECT.replace("asked", "bare")
     run("run", recipe(place, bare, "[select]\nbudget = 5"), "--dry-run").refuses(
         "has no rewards; add [reward]"
@@ -187,7 +192,10 @@ def test_a_pool_that_is_not_whole_yet_is_no_bound(place, run):
         message = {"role": "assistant", "content": "so"}
         return {"choices": [{"message": message, "finish_reason": "stop", "index": 0}]}
 
-    tables = (COLLECT.replace("max-cost = 5", "max-requests = 10"), "[select]\nbudget = 15\nclusters = 0\n")
+    tables = (
+        COLLECT.replace("max-cost = 5", "max-requests = 10"),
+        "[select]\nbudget = 15\nclusters = 0\nreward = 'known'\n",
+    )
     with RewardServer("/v1/chat/completions", answer=answer) as server:
         crowd(place, "m-7b", "m-70b", base_url=f"{server.url}/v1")
         assert run("run", recipe(place, *tables)).code == 2  # of ten answers no fifteen are chosen

@@ -132,7 +132,13 @@ def test_next_steps_say_what_a_dry_run_would_do(run, wide):
 def test_next_steps_of_several_rewards_and_of_none(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("pool.csv").write_text("id,instruction,model,response,a,b\n1,x,m-1b,y,1,2\n1,x,m-7b,y,2,1\n")
-    assert typed(run("inspect", "pool.csv").out)[0][1:6] == ["pool.csv", "--clusters", "0", "--reward", "a"]
+    assert typed(run("inspect", "pool.csv").out)[0][1:6] == [
+        "pool.csv",
+        "--clusters",
+        "0",
+        "--reward",
+        "NAME",
+    ]
     assert "--reward b" in " ".join(typed(run("inspect", "pool.csv", "--reward", "b").out)[0])
     Path("alone.csv").write_text(
         "id,model,score\n" + "".join(f"{i},{m},{i}\n" for i in range(40) for m in "ab")
@@ -141,7 +147,7 @@ def test_next_steps_of_several_rewards_and_of_none(run, tmp_path, monkeypatch):
     assert step[2:6] == ["--clusters", "0", "--weights", "difficulty=1,separability=1"]
     assert run(*step).code == 0
     crowd = typed(run("crowd", "pool.csv", "-o", "my.toml").out)
-    assert crowd[0][:6] == ["select", "pool.csv", "--crowd", "my.toml", "--reward", "a"]
+    assert crowd[0][:6] == ["select", "pool.csv", "--crowd", "my.toml", "--reward", "NAME"]
     Path("bare.csv").write_text("id,instruction,model,response\n1,x,m-1b,y\n1,x,m-7b,y\n")
     assert typed(run("inspect", "bare.csv").out)[0][:3] == ["reward", "bare.csv", "--with"]
     assert typed(run("simulate", "-o", "new.parquet", "--instructions", 120).out) == [

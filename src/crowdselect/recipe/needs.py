@@ -51,6 +51,7 @@ class _KnownPool:
         students: The other models that answer.
         columns: All columns.
         rewards: The reward columns.
+        unlikely: Those of these that are rewards only where they are named, as what tells of an instruction.
     """
 
     name: str
@@ -59,6 +60,7 @@ class _KnownPool:
     students: tuple[str, ...]
     columns: frozenset[str]
     rewards: tuple[str, ...]
+    unlikely: tuple[str, ...]
 
 
 class Needs:
@@ -217,7 +219,9 @@ class Needs:
             students = pool.students
             models = tuple(name for name in pool.models if name not in students)
             columns = frozenset(pool.columns)
-            return _KnownPool(path, len(pool.ids), models, students, columns, pool.reward_columns)
+            rewards, likely = pool.reward_columns, pool.likely_rewards
+            others = tuple(name for name in rewards if name not in likely)
+            return _KnownPool(path, len(pool.ids), models, students, columns, rewards, others)
 
     def _collected(self, step: Step, limit: int | None) -> _KnownPool | None:
         """Return what is known about the pool that `collect` will make."""
@@ -227,6 +231,7 @@ class Needs:
         from crowdselect.collect.instructions import open_instructions
         from crowdselect.collect.verifiable import keep_verifiable
         from crowdselect.pool.files import is_remote
+        from crowdselect.pool.layouts import FIRST_REWARDS, candidates
 
         path = str(step.options["instructions"])
         if is_remote(path):
@@ -247,13 +252,9 @@ class Needs:
         models, students = (
             tuple(sorted(one.name for one in some)) for some in (asked.models, asked.students)
         )
-        return _KnownPool(path, rows, models, students, columns, _rewards(numbers))
-
-
-def _rewards(numbers: Sequence[str]) -> tuple[str, ...]:
-    from crowdselect.pool.layouts import candidates
-
-    return candidates(tuple(sorted(numbers)))
+        rewards = candidates(tuple(sorted(numbers)))
+        unlikely = tuple(name for name in rewards if FIRST_REWARDS.fullmatch(name) is None)
+        return _KnownPool(path, rows, models, students, columns, rewards, unlikely)
 
 
 def _sends(step: Step) -> bool:
@@ -366,6 +367,10 @@ def _check_rewards(
             raise OptionError(f"reward: no step makes the column {name!r}; the rewards will be: {listed}")
     if not named and len(rewards) > 1 and (needed or len(pool.models) > 1):
         raise OptionError(f"several rewards: {listed}; name the one to use: reward = {rewards[0]!r}")
+    if not named and needed and rewards and set(rewards) <= set(pool.unlikely):
+        raise OptionError(
+            f"{pool.name} has no column that is surely a reward: {listed}; name the one to use, reward = {rewards[0]!r}, or add [reward]"
+        )
     if not rewards and needed:
         raise OptionError(f"{pool.name} has no rewards; add [reward], or name a file of them in [pool]")
 
