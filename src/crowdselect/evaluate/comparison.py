@@ -34,22 +34,22 @@ class MethodScore:
     Attributes:
         name: The method.
         runs: Number of runs.
-        choices: Number of choices of rows that their models were trained on; 1 where that is not said.
         questions: Number of questions with verdicts in every run.
         score: From 1 to 10, or 0 to 100, where higher is better; or a loss, where lower is. None if there is no such question.
         interval: 95 % interval, over questions and, if there are several, choices, or else runs; None if there is one
             question.
         lowest: The lowest of the runs' own scores; `highest` likewise.
+        choices: Number of choices of rows that the runs' models were trained on; 1 where that is not said.
     """
 
     name: str
     runs: int
-    choices: int
     questions: int
     score: float | None
     interval: tuple[float, float] | None
     lowest: float | None
     highest: float | None
+    choices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,7 @@ def _standing(group: MethodRuns, laid: _Laid, *, scale: float, seed: int) -> Met
     total, weight = laid.kept(_common(laid.weights))
     runs, choices, count = len(group.runs), len(set(group.choices)) or 1, total.shape[1]
     if not count:
-        return MethodScore(group.name, runs, choices, 0, None, None, None, None)
+        return MethodScore(group.name, runs, 0, None, None, None, None, choices)
     generator = np.random.default_rng(seed)
     drawn = np.concatenate(
         [
@@ -318,12 +318,12 @@ def _standing(group: MethodRuns, laid: _Laid, *, scale: float, seed: int) -> Met
     return MethodScore(
         group.name,
         runs,
-        choices,
         count,
         score,
         interval(scale * drawn) if count > 1 else None,
         float(run_scores.min()),
         float(run_scores.max()),
+        choices,
     )
 
 
