@@ -289,6 +289,15 @@ def test_inspect_without_rewards(run):
     assert ran.code == 0
     assert "No reward column. Score the answers" in ran.out
     assert "x-70b" in ran.out
+    assert ran.out.splitlines()[-1].startswith("  crowdselect reward pool.csv --with ")
+
+
+def test_inspect_proposes_no_command_where_there_is_nothing_to_choose_by_or_to_score(run):
+    Path("pool.csv").write_text("id,instruction,model,tstamp\na,A,x-7b,3\na,A,x-70b,4\nb,B,x-7b,5\n")
+    ran = run("inspect", "pool.csv")
+    assert ran.code == 0
+    assert "No reward column, and no texts of answers that could be scored" in ran.out
+    assert "  crowdselect " not in ran.out
 
 
 def test_inspect_of_many_reward_columns(run):

@@ -71,6 +71,10 @@ SHAPES = {
     "structs": lambda: [each[0] for each in per_instruction(rows())],
     "lists": lambda: [each[1] for each in per_instruction(rows())],
     "zoo": lambda: [each[2] for each in per_instruction(rows())],
+    "failed": lambda: rows(none="$ERROR$"),
+    "failed in structs": lambda: [each[0] for each in per_instruction(rows(none="$ERROR$"))],
+    "failed in lists": lambda: [each[1] for each in per_instruction(rows(none="$ERROR$"))],
+    "failed in a zoo": lambda: [each[2] for each in per_instruction(rows(none="$ERROR$"))],
 }
 
 
@@ -101,6 +105,40 @@ def test_rewards_of_empty_answers_are_told_and_left_out(tmp_path, shape):
         assert found["empty_answers"] == 0
         assert not any("no text" in line for line in found["warnings"])
         assert not any("no text" in line for line in select(pool, Options(budget=1, clusters=0)).warnings)
+
+
+@pytest.mark.parametrize("shape", ["long", "pairs"])
+def test_what_a_failed_call_left_is_no_training_target(tmp_path, shape):
+    """In Parquet, whose statistics prove that no text is blank."""
+    each = [{**row, "response": f"A: {row['response']}"} for row in rows()]
+    for row in each:
+        if row["response"] == "A: None":
+            row["response"] = "$ERROR$"
+    each[2 * len(MODELS) + 2]["response"] = "$ERROR$ is what FastChat writes."
+    if shape == "pairs":
+        found = {row["id"]: {"id": row["id"], "instruction": row["instruction"]} for row in each}
+        for row in each:
+            found[row["id"]] |= {f"{part}_{row['model']}": row[part] for part in ("response", "score")}
+        each = [*found.values()]
+    path = tmp_path / "pool.parquet"
+    pq.write_table(pa.Table.from_pylist(each), path)
+    failed = [("q0", MODELS[2]), ("q1", MODELS[2])]
+    with open_pool(path) as pool:
+        assert np.argwhere(~pool.answered()).tolist() == [[0, 2], [1, 2]]
+        assert pool.responses([*failed, ("q2", MODELS[2])]) == [
+            None,
+            None,
+            "$ERROR$ is what FastChat writes.",
+        ]
+        assert np.argwhere(np.isnan(pool.response_lengths())).tolist() == [[0, 2], [1, 2]]
+        streamed = [text for batch in pool.stream_responses() for text in batch.texts]
+        assert (streamed.count(None), "$ERROR$" in streamed) == (2, False)
+        if shape == "long":
+            note = "answers of 2 rows are $ERROR$, which a failed call leaves: they count as no text"
+            assert note in pool.notes
+        one = select(pool, Options(budget=1, clusters=0, answer=f"model:{MODELS[2]}"))
+        reasons = dict(zip(one.table["id"].to_pylist(), one.table["reason"].to_pylist(), strict=True))
+        assert [reasons[id_] for id_ in ("q0", "q1")] == ["no_answer", "no_answer"]
 
 
 def test_failed_samples_are_counted_each(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -537,3 +538,34 @@ def test_rows_whose_named_reward_is_no_number_are_left_out_as_invalid(tmp_path):
     path = scored(tmp_path / "pool.jsonl", {"won": lambda i, j: "tie" if i == 3 else varied(i, j)})
     with open_pool(path, columns={"liked": "won"}, skip_invalid=True) as pool:
         assert (pool.malformed, pool.usual_reward) == (2, "liked")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_id_of_a_second_file_may_have_a_rarer_name_that_is_there_alone(run, tmp_path, ending):
+    answers = [
+        {"id": i, "instruction": f"What is {i}?", "model": model, "response": f"{i}, says {model}"}
+        for i in range(6)
+        for model in ("m-7b", "m-70b")
+    ]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    judged = [
+        {"question_id": row["id"], "model": row["model"], "score": row["id"] + len(row["model"])}
+        for row in answers
+    ]
+
+    def write(name, rows):
+        path = tmp_path / f"{name}.{ending}"
+        table = pa.Table.from_pylist(rows)
+        (pa.csv.write_csv if ending == "csv" else pq.write_table)(table, path)
+        return path
+
+    second, doubtful = write("second", judged), write("doubtful", [row | {"uid": 1} for row in judged])
+    with open_pool(tmp_path / "pool.jsonl", rewards=second) as pool:
+        assert pool.reward_columns == ("score",)
+        np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])
+        assert f"rewards: question_id of {second} is taken for the id" in pool.notes
+    usual = write("usual", [row | {"id": row["question_id"], "question_id": 9} for row in judged])
+    with open_pool(tmp_path / "pool.jsonl", rewards=usual) as pool:
+        np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])
+        assert not any("is taken for the id" in note for note in pool.notes)
+    run("inspect", tmp_path / "pool.jsonl", "--rewards", doubtful).refuses("not a rewards file")

@@ -73,7 +73,7 @@ def say_next(steps: Steps) -> None:
 
 
 def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) -> Steps:
-    """Return the step after `inspect`: choose, or score the answers if there is no reward.
+    """Return the step after `inspect`: choose, or score the answers if there is no reward; none where there are no answers either.
 
     Args:
         pool: As it was typed.
@@ -81,7 +81,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         reward: The column that was named.
     """
     columns = found["reward_columns"] if reward is None else [reward, *found["reward_columns"]]
-    if columns or found["empty_answers"] is None:
+    if columns:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
         usual = found["usual_reward"]
@@ -101,7 +101,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
             for_student=for_student,
             alone=len(found["crowd"]) == 1,
         )
-    return scoring(pool, given(*POOL))
+    return {} if found["empty_answers"] is None else scoring(pool, given(*POOL))
 
 
 def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: str | None) -> Steps:

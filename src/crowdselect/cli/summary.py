@@ -135,9 +135,14 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     if rewards:
         _print_rewards(rewards)
     else:
+        first = (
+            "No reward column, and no texts of answers that could be scored. Name the column of the answers with "
+            "`columns='response=COLUMN'`, or a second file of rewards with `rewards`."
+            if empty is None
+            else "No reward column. Score the answers, or name a second file of rewards with `rewards`."
+        )
         say(
-            "No reward column. Score the answers, or name a second file of rewards with `rewards`. If a column should be "
-            "one, name it with `reward` to see which of its values is not a number.\n"
+            f"{first} If a column should be a reward, name it with `reward` to see which of its values is not a number.\n"
         )
     for name, reward in rewards.items():
         if reward["good"] is not None:

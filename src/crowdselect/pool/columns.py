@@ -15,6 +15,9 @@ MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
 
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
+FAILED = "$ERROR$"
+"""What FastChat writes as the answer of a call that failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -83,6 +86,16 @@ def broken(text: str) -> str:
 def repaired(text: str) -> str:
     """SQL of a text with U+FFFD for control characters: the twin of `crowdselect.pool.content.Repairs`."""
     return f"regexp_replace({text}, {_CONTROLS}, chr(65533), 'g')"
+
+
+def is_failed(text: str) -> str:
+    """SQL that is true where a text is nothing but the mark of a failed call."""
+    return f"({text} = '{FAILED}')"
+
+
+def without_failed(text: str) -> str:
+    """SQL of a text; null where it is nothing but the mark of a failed call."""
+    return f"nullif({text}, '{FAILED}')"
 
 
 def answer_alone(response: str) -> str:

@@ -7,6 +7,7 @@ its business (see `content`). Everything that is read by a form is rewritten onc
 from crowdselect.errors import LayoutError
 from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
+from crowdselect.pool.fastchat import refuse_fastchat
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import parts_inside
 from crowdselect.pool.layouts import LAYOUTS
@@ -44,6 +45,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
+    refuse_fastchat(columns, names, how, path=path)
     named = names.model is not None or how.model is not None or has_lists(columns)
     apart = sides_of(columns) or pair_of(columns)
     if (apart and not named and fit_battles(columns, names, how) is None) or (

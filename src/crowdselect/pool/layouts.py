@@ -74,6 +74,8 @@ NUMERIC = frozenset({"number", "bool"})
 
 ID_COLUMNS = ("id", "uuid", "prompt_id")
 """The first of these that a pool has is its id."""
+RARER_IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
+"""Names of the id where rows hold scores alone, or no text that an id could be made of; if one alone is there."""
 
 NO_MODELS = frozenset(
     {
@@ -162,14 +164,23 @@ def reward_columns(columns: Columns, *, path: str) -> RewardColumns:
     Raises:
         LayoutError: There is no id or no model column.
     """
-    id_ = _shared(columns)[0]
-    if id_ is None or "model" not in columns:
+    rarer = [name for name in RARER_IDS if name in columns]
+    name = _id_column(columns) or (rarer[0] if len(rarer) == 1 else None)
+    if name is None or "model" not in columns:
         raise LayoutError(
             f"{path}: not a rewards file; found the columns {', '.join(columns)}; "
             "wanted id (or uuid), model and numeric columns"
         )
-    rows = _rows(columns)
-    return RewardColumns(id_, rows.model, rows.sample, rows.rewards, rows.fields, rows.bools)
+    rows = _rows({other: kind for other, kind in columns.items() if other != name})
+    return RewardColumns(
+        id=as_id(quote(name), columns[name]),
+        id_name=name,
+        model=rows.model,
+        sample=rows.sample,
+        rewards=rows.rewards,
+        fields=rows.fields,
+        bools=rows.bools,
+    )
 
 
 def candidates(rewards: Iterable[str]) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""What texts hold, looked for in their bytes: reasoning, control characters."""
+"""What texts hold, looked for in their bytes: reasoning, control characters, marks of failed calls."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crowdselect.pool.columns import FAILED
 from crowdselect.pool.source import Source
 
 if TYPE_CHECKING:
@@ -22,14 +23,20 @@ class Looked(NamedTuple):
     """Reasoning, perhaps."""
     broken: bool
     """Control characters, which servers and other files refuse."""
+    failed: bool
+    """The whole text is `$ERROR$`."""
 
 
 def look_into(source: Source, *texts: str) -> list[Looked]:
-    """Say of some texts, or lists of texts, whether any holds reasoning or control characters; some rows are in memory at a time."""
-    found = [[False, False] for _ in texts]
+    """Say of some texts, or lists of texts, what any of them holds; some rows are in memory at a time."""
+    import pyarrow.compute as pc
+
+    found = [[False, False, False] for _ in texts]
     for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
         for own, column in zip(found, batch.columns, strict=True):
-            data = _bytes_of(column)
+            flat = _flat(column)
+            own[2] = own[2] or bool(pc.any(pc.equal(flat, FAILED)).as_py())
+            data = _bytes_of(flat)
             # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
             for begin in range(0, len(data), _PIECE):
                 piece = data[max(begin - len(_THINK), 0) : begin + _PIECE]
@@ -49,16 +56,23 @@ def _is_broken(data: NDArray[np.uint8]) -> bool:
     return bool(data.min() < 9 or (data - np.uint8(14)).min() < 18)
 
 
-def _bytes_of(column: "pa.Array") -> NDArray[np.uint8]:
-    """The bytes of an array of texts, or of lists of texts, one text after the other."""
+def _flat(column: "pa.Array") -> "pa.Array":
+    """An array of texts, those of lists of texts one after the other; an empty one where all is null."""
     import pyarrow as pa
 
     while not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         if pa.types.is_null(column.type):
-            return np.empty(0, dtype=np.uint8)
+            return pa.array([], type=pa.string())
         column = column.flatten()
-    if not len(column) or column.buffers()[2] is None:
+    return column
+
+
+def _bytes_of(texts: "pa.Array") -> NDArray[np.uint8]:
+    """The bytes of an array of texts, one text after the other."""
+    import pyarrow as pa
+
+    if not len(texts) or texts.buffers()[2] is None:
         return np.empty(0, dtype=np.uint8)
-    width = np.int64 if pa.types.is_large_string(column.type) else np.int32
-    offsets = np.frombuffer(column.buffers()[1], dtype=width)[column.offset : column.offset + len(column) + 1]
-    return np.frombuffer(column.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    offsets = np.frombuffer(texts.buffers()[1], dtype=width)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(texts.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from crowdselect.pool.columns import answer_alone, blank
+from crowdselect.pool.columns import answer_alone, blank, without_failed
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.views import RewardColumns, Tall, View, Wide
 
@@ -34,7 +34,7 @@ def is_empty(response: str, not_text: str | None) -> str:
         response: SQL of it.
         not_text: SQL of whether it is something other than text, such as a call of tools; None = it never is.
     """
-    empty = blank(answer_alone(response))
+    empty = blank(answer_alone(without_failed(response)))
     return empty if not_text is None else f"({empty} AND NOT coalesce({not_text}, false))"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import ID_COLUMNS
+from crowdselect.pool.layouts import ID_COLUMNS, RARER_IDS
 from crowdselect.pool.rowfiles import is_index
 
 INSTRUCTIONS = ("prompt", "question", "problem", "query")
@@ -15,8 +15,6 @@ RESPONSES = ("output", "completion", "generation")
 MODELS = ("model_name", "model_id", "generator", "generation_model")
 POLICIES = ("policy", "policy_model")
 """Names of the model where there are answers, and nothing else says whose they are."""
-IDS = ("sample_id", "question_id", "example_id", "problem_id", "doc_id", "uid")
-"""Names of the id where rows hold scores alone, or no text that an id could be made of."""
 SAMPLES = ("sample_idx", "sample_index")
 CONVERSATIONS = ("conversations", "conversation")
 ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers", "candidates", "samples")
@@ -144,7 +142,7 @@ def names_of(
         model = find("model", (), POLICIES, lambda kind: kind.name == "text")
     asked = messages is not None or instruction is not None
     scores_alone = model is None and response is None and not has_lists(columns)
-    rarer = [name for name in IDS if name in find.free] if scores_alone or not asked else []
+    rarer = [name for name in RARER_IDS if name in find.free] if scores_alone or not asked else []
     id_ = find("id", ID_COLUMNS, rarer if len(rarer) == 1 else (), is_scalar)
     if response is None and not routed and not has_lists(columns):
         same = model is not None and id_ is not None and same_within_id is not None

@@ -20,7 +20,14 @@ from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, sorted_keys
-from crowdselect.pool.layouts import FIRST_REWARDS, candidates, no_reward, reward_columns, unlikely
+from crowdselect.pool.layouts import (
+    FIRST_REWARDS,
+    ID_COLUMNS,
+    candidates,
+    no_reward,
+    reward_columns,
+    unlikely,
+)
 from crowdselect.pool.missing import without_values
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
@@ -91,8 +98,10 @@ class RewardsFile:
     @property
     def notes(self) -> list[str]:
         """What to tell the user once the file was read."""
-        lost = lost_note(self._source.path, self.lost)
-        return [*self._notes, *([] if lost is None else [lost])]
+        name, path = self._columns.id_name, self._source.path
+        taken = [] if name in ID_COLUMNS else [f"rewards: {name} of {path} is taken for the id"]
+        lost = lost_note(path, self.lost)
+        return [*taken, *self._notes, *([] if lost is None else [lost])]
 
     @cached_property
     def _keys(self) -> AnswerKeys:

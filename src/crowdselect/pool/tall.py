@@ -13,7 +13,18 @@ from crowdselect.numeric.candidates import Candidates
 from crowdselect.pool.batches import AnswerBatch, Cells, Numbers, Targets, Texts, said_text
 from crowdselect.pool.cells import CellRewards, cell_means, cell_rewards
 from crowdselect.pool.codes import coded, codes_of, first_missing, to_numpy
-from crowdselect.pool.columns import answer_alone, blank, broken, folded, length, repaired, with_reasoning
+from crowdselect.pool.columns import (
+    FAILED,
+    answer_alone,
+    blank,
+    broken,
+    folded,
+    is_failed,
+    length,
+    repaired,
+    with_reasoning,
+    without_failed,
+)
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import (
     AnswerKeys,
@@ -73,22 +84,29 @@ class TallAnswers:
     def _looked(self) -> Looked:
         raw = self._layout.response
         if raw is None:
-            return Looked(thinks=False, broken=False)
+            return Looked(thinks=False, broken=False, failed=False)
         (found,) = look_into(self._source, raw)
-        if found.broken:
-            test = (
-                f"len(list_filter({raw}, lambda said: {broken('said')})) > 0"
-                if self._layout.nested
-                else broken(raw)
-            )
-            count = self._source.fetch(f"count(*) FILTER ({test})").column(0)[0].as_py()
-            self.notes.append(f"control characters in the answers of {counted(count, 'row')} are now U+FFFD")
+        for there, holds, says in (
+            (found.broken, broken, "control characters in the answers of {} are now U+FFFD"),
+            (
+                found.failed,
+                is_failed,
+                f"answers of {{}} are {FAILED}, which a failed call leaves: they count as no text",
+            ),
+        ):
+            if there:
+                some = f"len(list_filter({raw}, lambda said: {holds('said')})) > 0"
+                test = some if self._layout.nested else holds(raw)
+                count = self._source.fetch(f"count(*) FILTER ({test})").column(0)[0].as_py()
+                self.notes.append(says.format(counted(count, "row")))
         return found
 
     @cached_property
     def _raw(self) -> str | None:
-        """SQL of the responses, repaired where that is needed."""
+        """SQL of the responses, repaired where that is needed, and null where a call failed."""
         raw = self._layout.response
+        if raw is not None and self._looked.failed:
+            raw = self._each(without_failed, raw)
         return raw if raw is None or not self._looked.broken else self._each(repaired, raw)
 
     def _each(self, sql: Callable[[str], str], text: str) -> str:
@@ -236,7 +254,7 @@ class TallAnswers:
         if response is None:
             return np.zeros(len(keys.row), dtype=np.bool_)
         said = keys.row >= 0
-        if nested or self._thinks or not self._source.never_blank(("response",)):
+        if nested or self._thinks or self._looked.failed or not self._source.never_blank(("response",)):
             sql = (
                 f"list_transform({response}, lambda said: NOT {blank('said')})"
                 if nested

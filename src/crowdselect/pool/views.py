@@ -98,6 +98,8 @@ class RewardColumns:
     """Where the parts of a rewards file are; a row is an answer's rewards."""
 
     id: str
+    id_name: str
+    """The column of the id."""
     model: str
     sample: str | None
     rewards: Mapping[str, str]

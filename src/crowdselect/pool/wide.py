@@ -11,7 +11,7 @@ from crowdselect.finish import ENDINGS, ending_sql
 from crowdselect.pool.batches import AnswerBatch, Cells, Numbers, Targets, Texts, said_text
 from crowdselect.pool.cells import not_numeric, refuse_infinite
 from crowdselect.pool.codes import to_numpy
-from crowdselect.pool.columns import answer_alone, blank, folded, length, repaired
+from crowdselect.pool.columns import answer_alone, blank, folded, length, repaired, without_failed
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import first_not_number
 from crowdselect.pool.looking import Looked, look_into
@@ -58,7 +58,8 @@ class WideAnswers:
         for j, model in enumerate(self.models):
             if model not in self._responses:
                 continue
-            if model not in self._thinking and self._source.never_blank(self._layout.leaves.get(model)):
+            proven = model not in self._thinking and not self._looked[model].failed
+            if proven and self._source.never_blank(self._layout.leaves.get(model)):
                 out[:, j] = True
             else:
                 unproven[model] = f"NOT {blank(self._responses[model])}"
@@ -85,8 +86,11 @@ class WideAnswers:
 
     @cached_property
     def _raw(self) -> Mapping[str, str]:
-        """SQL of the responses, repaired where that is needed."""
-        found = self._layout.responses
+        """SQL of the responses, repaired where that is needed, and null where a call failed."""
+        found = {
+            model: without_failed(sql) if self._looked[model].failed else sql
+            for model, sql in self._layout.responses.items()
+        }
         return {model: repaired(sql) if self._looked[model].broken else sql for model, sql in found.items()}
 
     @cached_property
