@@ -82,7 +82,7 @@ def test_a_table_from_a_spreadsheet(run):
             note = str(score(prompt, model)).replace(".", ",")
             table.writerow([number, prompt, model, answer(prompt, model), note])
     run("inspect", "Noten.csv").refuses(
-        "Noten.csv: row 1: Note is '", "pd.read_csv(FILE, sep=';', decimal=',')"
+        "Noten.csv: row 1: Note is '", "pd.read_csv('Noten.csv', sep=';', decimal=',')"
     )
     columns = ("--columns", "instruction=Frage,model=Modell,response=Antwort")
     seen = run("inspect", "Noten.csv", *columns)
