@@ -117,9 +117,11 @@ def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
         >>> wants_number("3,5", [], "f.csv").partition(";")[0]
         "wanted a decimal point, '3.5'"
         >>> print(wants_number("85 %", ["score"], "f.jsonl"))
-        the scores are texts, wanted numbers; pandas makes them: df = pd.read_json('f.jsonl', lines=True); c = ['score']; df[c] = df[c].apply(lambda s: s.str.replace(',', '.').str.rstrip(' %').astype(float)); df.to_parquet('pool.parquet')
+        the scores are texts, wanted numbers; pandas makes them: df = pd.read_json('f.jsonl', lines=True, dtype=False); c = ['score']; df[c] = df[c].apply(lambda s: s.str.replace(',', '.').str.rstrip(' %').astype(float)); df.to_parquet('pool.parquet')
     """
-    form = next((name for name, (pattern, _) in _FORMS.items() if pattern.fullmatch(value)), None)
+    form = _form(value)
+    if form is None and len(columns) == 1 and (score := _first_score(columns[0], path)) is not None:
+        value, form = score, _form(score)
     if form is None or (form == "comma" and "," not in value) or not (columns or form == "comma"):
         return None
     beside = _Beside(columns, path, form)
@@ -131,7 +133,7 @@ def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
             "and leave the others empty"
         )
     empty = f" (emptying {', '.join(map(repr, beside.texts))})" if beside.texts else ""
-    read = _reading(path)
+    read = reading(path)
     if wanted and (not columns or (", sep=';'" in read and not beside.points)):
         file = repr(path) if columns else "FILE"
         marked = f", na_values={beside.odd!r}" if beside.odd else ""
@@ -145,6 +147,22 @@ def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
         f"the scores are texts, wanted numbers; pandas makes them{more}{empty}: df = {read}; c = {list(columns)!r}; "
         f"df[c] = df[c].apply(lambda s: {how}); df.to_parquet('pool.parquet')"
     )
+
+
+def _form(value: str) -> str | None:
+    return next((name for name, (pattern, _) in _FORMS.items() if pattern.fullmatch(value)), None)
+
+
+def _first_score(name: str, path: str) -> str | None:
+    """The first text of a column that is a score and no number, where most are scores."""
+    column, kind = _Column(), _kind(path)
+    for at, row in rows_of(Path(path), kind, [name]) if kind is not None else ():
+        value = None if isinstance(row, Broken) else row.get(name)
+        if value is not None:
+            column.add(at, str(value))
+    counts = column.counts
+    mostly = counts["score"] and 2 * counts["written"] > counts["filled"]
+    return column.first[1] if mostly and column.first is not None else None
 
 
 class _Beside:
@@ -201,13 +219,14 @@ def _kind(path: str) -> str | None:
     return "parquet" if named[1] else "json" if named[2] else "csv"
 
 
-def _reading(path: str) -> str:
+def reading(path: str) -> str:
     """How pandas reads a file."""
     ending = path.casefold()
     if re.search(r"\.parquet$", ending):
         return f"pd.read_parquet({path!r})"
     if re.search(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?$", ending):
-        return f"pd.read_json({path!r}{'' if '.json' in Path(ending).suffixes else ', lines=True'})"
+        lines = "" if ".json" in Path(ending).suffixes else ", lines=True"
+        return f"pd.read_json({path!r}{lines}, dtype=False)"
     if not Path(path).is_file() or not re.search(r"\.[ct]sv(\.gz|\.zst)?$", ending):
         return "pd.read_csv(FILE)"
     sign = dialect_of(Path(path), usual="\t" if ".tsv" in ending else ",").delimiter
