@@ -82,15 +82,42 @@ def test_a_table_from_a_spreadsheet(run):
             note = str(score(prompt, model)).replace(".", ",")
             table.writerow([number, prompt, model, answer(prompt, model), note])
     run("inspect", "Noten.csv").refuses(
-        "Noten.csv: row 1: Note is '", "pd.read_csv(FILE, sep=';', decimal=',')"
+        "Noten.csv: row 1: Note is '", "pd.read_csv('Noten.csv', sep=';', decimal=',')"
     )
     columns = ("--columns", "instruction=Frage,model=Modell,response=Antwort")
     seen = run("inspect", "Noten.csv", *columns)
-    assert "No reward column" in seen.out
+    assert "No reward column yet: the warning below" in seen.out
+    assert "or score its answers (with a reward model" in seen.out
+    assert "warning: no reward; Note may be it, as text: Noten.csv: Note is '3,5' at id " in seen.err
+    assert "pd.read_csv('Noten.csv', sep=';', decimal=',').to_parquet('pool.parquet')" in seen.err
+    run("select", "Noten.csv", *columns, "--budget", "3", "-o", "out").refuses("Note may be it, as text")
     run("inspect", "Noten.csv", *columns, "--reward", "Note").refuses(
         "Note is '3,5' at id ", "wanted a decimal point, '3.5'; pandas changes that"
     )
     assert "Nr. is good above" in run("inspect", "Noten.csv", *columns, "--reward", "Nr.").out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_one"),
+    [
+        ("Punkte (0-100)", "{},5", True),
+        ("verdict", "{}/10", True),
+        ("share", "{} %", True),
+        ("latency", "{},5", False),
+        ("day", "{}.07.2025", False),
+        ("text", "about {},5", False),
+    ],
+)
+def test_a_column_of_scores_as_texts_is_found_whatever_its_name(run, name, value, is_one):
+    with Path("judged.jsonl").open("w") as file:
+        for at, prompt in enumerate(PROMPTS):
+            for model in MODELS:
+                row = {"instruction": prompt, "model": model, "response": answer(prompt, model)}
+                file.write(json.dumps(row | {name: value.format(at) if at % 5 else "k. A."}) + "\n")
+    seen = run("inspect", "judged.jsonl")
+    assert (f"warning: no reward; {name} may be it, as text" in seen.err) == is_one
+    assert ("(emptying 'k. A.')" in seen.err) == is_one
+    assert ("No reward column yet" in seen.out) == ("or score its answers" in seen.out) == is_one
 
 
 def spreadsheet(name, head, row, *, comma=False):

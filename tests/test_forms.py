@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -562,8 +564,13 @@ def test_other_encodings_are_named(encoding: str, said: str, kind: str, tmp_path
     text = "é" if encoding == "latin-1" else "你好世界"
     path = write(tmp_path, crowd(), kind)
     path.write_bytes(path.read_text().replace("Do 0", f"Do {text} 0").encode(encoding))
-    with pytest.raises(InputError, match=f"{said}.*UTF-8"):
+    with pytest.raises(InputError, match=f"{said}.*UTF-8") as told:
         open_pool(path)
+    command = re.search(r"\((iconv .*)\)$", str(told.value))
+    assert command is not None
+    if shutil.which("iconv") is not None:
+        subprocess.run(command[1].replace("ENCODING", encoding), shell=True, check=True, cwd=tmp_path)
+        assert f"Do {text} 0" in (tmp_path / f"utf8-{path.name}").read_text(encoding="utf-8")
 
 
 @ALL

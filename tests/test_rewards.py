@@ -534,6 +534,71 @@ def test_a_reward_that_is_named_and_holds_no_numbers_is_refused(values, said, tm
         open_pool(path, columns={"reward": "winner"})
 
 
+def rated(i, j):
+    """What people said of an answer, as Argilla exports it; of some nothing, of some nothing that counts."""
+    status = ["submitted", "submitted" if (i + j) % 3 else "discarded", "discarded"]
+    said = [{"value": varied(i, j) + k, "user_id": f"u{k}", "status": s} for k, s in enumerate(status)]
+    return {
+        "rating": None if i == 2 else said[2:] if i == 3 else [] if i == 4 else said,
+        "when": "2025-01-06",
+    }
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+def test_the_line_makes_a_number_of_a_list_of_ratings(kind, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    path = scored(tmp_path / "said.jsonl", {"responses": rated, "code": lambda i, j: f"0{i}"})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    if kind == "json":
+        path = tmp_path / "said.json"
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif kind == "parquet":
+        path = tmp_path / "said.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    wanted = (
+        r"row 1: responses.rating is a list \(of objects with status, user_id, value\), wanted a number; pandas makes the "
+        r"mean of value where status is 'submitted', to be read from pool.\w+ with reward=reward in `columns`: "
+    )
+    with pytest.raises(InputError, match=wanted) as told:
+        open_pool(path, columns={"reward": "responses.rating"})
+    exec(str(told.value).partition(" in `columns`: ")[2], {"pd": pandas})
+    made = "pool.parquet" if kind == "parquet" else "pool.jsonl"
+    with open_pool(made, columns={"reward": "reward"}) as pool:
+        read = {
+            (id_, model): value
+            for id_, row in zip(pool.ids, pool.scores(), strict=True)
+            for model, value in zip(pool.models, row, strict=True)
+        }
+        assert set(pool.column("code")) == {f"0{i}" for i in range(12)}
+    for row in rows:
+        said = row["responses"]["rating"] or []
+        values = [one["value"] for one in said if one["status"] == "submitted"]
+        value = read[row["id"], row["model"]]
+        assert value == pytest.approx(statistics.mean(values)) if values else np.isnan(value)
+
+
+def test_a_list_with_no_clear_number_is_told_without_a_line(tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"said": lambda i, j: [{"clear": 1, "kind": 2}]})
+    with pytest.raises(
+        InputError, match=r"said is a list \(of objects with clear, kind\), wanted a number"
+    ) as told:
+        open_pool(path, columns={"reward": "said"})
+    assert "pd." not in str(told.value)
+
+
+def test_a_reward_inside_an_object_is_told_how_it_is_named(tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"judged": lambda i, j: {"level": varied(i, j)}, "score": varied})
+    told = (
+        "no reward column 'judged.level'.*; inside an object it is named with `columns='reward=judged.level'`"
+    )
+    with open_pool(path) as pool, pytest.raises(RewardError, match=told):
+        pool.scores("judged.level")
+    with open_pool(path, columns={"reward": "judged.level"}) as pool:
+        assert pool.scores("reward").shape == (12, len(CROWD))
+
+
 def test_rows_whose_named_reward_is_no_number_are_left_out_as_invalid(tmp_path):
     path = scored(tmp_path / "pool.jsonl", {"won": lambda i, j: "tie" if i == 3 else varied(i, j)})
     with open_pool(path, columns={"liked": "won"}, skip_invalid=True) as pool:

@@ -263,6 +263,74 @@ def test_the_line_makes_numbers_of_them(
             assert np.allclose(read * true.max() / read.max(), true)
 
 
+BESIDE = ("k. A.", "n. v. ", "NA", "none")  # no numbers, and for pandas texts but for one
+
+
+def some_odd(form: str) -> Callable[[str, str], str]:
+    """Scores of a form, and for the instructions 3 to 6 a text that stands for none."""
+    value: Callable[[str, str], str] = {**AS_TEXT, "7,5": lambda p, m: f"{score(p, m)}".replace(".", ",")}[
+        form
+    ]
+    return lambda p, m: BESIDE[at - 3] if 3 <= (at := PROMPTS.index(p)) < 7 else value(p, m)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv", "csv;"])
+@pytest.mark.parametrize("form", ["7,5", "8.5/10", "85 %", "B+"])
+@pytest.mark.parametrize("shape", ["long", "pairs"])
+def test_the_line_empties_what_stands_for_no_number(
+    shape: str, form: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = SHAPES[shape](some_odd(form))
+    path = write(tmp_path, rows, kind.rstrip(";"))
+    if kind == "csv;":
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]), delimiter=";")
+            table.writeheader()
+            table.writerows(rows)
+    with pytest.raises((LayoutError, RewardError), match=r"\(emptying 'k. A.'") as told:
+        open_pool(path).scores()
+    monkeypatch.chdir(tmp_path)
+    exec(re.split(r"pandas (?:makes them|changes that).*?: ", str(told.value))[1], {"pd": pandas})
+    with open_pool("pool.parquet") as pool:
+        order = [PROMPTS.index(text) for text in pool.instructions()]
+        read = pool.scores()[np.argsort(order)]
+        true = np.array([[score(p, m) for m in pool.models] for p in PROMPTS])
+        assert np.isnan(read[3:7]).all()
+        read, true = np.delete(read, range(3, 7), 0), np.delete(true, range(3, 7), 0)
+        assert not np.isnan(read).any()
+        if form != "B+":
+            assert np.allclose(read * true.max() / read.max(), true)
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("form", "other"),
+    [("7,5", "1.234,5"), ("7,5", "7-8"), ("8.5/10", "8"), ("85 %", "85"), ("B+", "2")],
+)
+def test_no_line_empties_what_may_be_a_score(form: str, other: str, kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, [*long(some_odd(form))[:30], {**long(score)[-1], "score": other}], kind)
+    with pytest.raises(RewardError) as told:
+        open_pool(path).scores()
+    assert f"; score holds '{other}', too: write all scores as numbers" in str(told.value)
+    assert "pd." not in str(told.value)
+
+
+@pytest.mark.extra
+def test_the_line_reads_numbers_beside_scores_that_are_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = long(lambda p, m: score(p, m) if PROMPTS.index(p) % 2 else some_odd("7,5")(p, m))
+    with pytest.raises(RewardError) as told:
+        open_pool(write(tmp_path, rows, "jsonl")).scores()
+    monkeypatch.chdir(tmp_path)
+    exec(str(told.value).partition("pandas makes them")[2].partition(": ")[2], {"pd": pandas})
+    with open_pool("pool.parquet") as pool:
+        assert np.isnan(pool.scores()).sum() == 2 * len(NAMES)
+
+
 def test_a_share_of_what_is_asked_for_is_no_score(tmp_path: Path) -> None:
     with open_pool(write(tmp_path, wide("{}", share="85%", option="B"), "csv")) as pool:
         assert pool.models == NAMES

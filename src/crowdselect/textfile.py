@@ -7,6 +7,7 @@ too deeply.
 import io
 import os
 import re
+import shlex
 import stat
 from os import PathLike
 from pathlib import Path
@@ -77,7 +78,7 @@ def check_text(file: Path) -> bool:
         raise broken_archive(file, error) from error
     encoding = encoding_of(head)
     if encoding is not None:
-        raise InputError(f"{file}: {_other_encoding(encoding)}")
+        raise InputError(f"{file}: {_other_encoding(encoding, file)}")
     archive = _beginning(_OTHERS, head)
     if archive is not None:
         raise InputError(
@@ -116,7 +117,7 @@ def read_text(path: str | PathLike[str], *, wanted: str) -> str:
         data = _unpacked(where, data, packed)
     encoding = encoding_of(data[:4])
     if encoding is not None:
-        raise InputError(f"{where}: {_other_encoding(encoding)}; wanted {wanted}")
+        raise InputError(f"{where}: {_other_encoding(encoding, where)}; wanted {wanted}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -210,5 +211,18 @@ def _unpacked(where: str, data: bytes, packed: str) -> bytes:
         raise broken_archive(Path(where), error) from error
 
 
-def _other_encoding(encoding: str) -> str:
-    return f"is {encoding}, not UTF-8; save it as UTF-8 (iconv -f {encoding} -t UTF-8)"
+def iconv(encoding: str, path: str | PathLike[str] | None = None) -> str:
+    """Return the command that writes a file as UTF-8, as far as it can be said: a packed one is to be unpacked first.
+
+    Example:
+        >>> iconv("UTF-16", "some of/notes.csv"), iconv("UTF-16", "notes.csv.gz")
+        ("iconv -f UTF-16 -t UTF-8 'some of/notes.csv' > utf8-notes.csv", 'iconv -f UTF-16 -t UTF-8')
+    """
+    command = f"iconv -f {encoding} -t UTF-8"
+    if path is None or Path(path).suffix.lower() in {".gz", ".zst"}:
+        return command
+    return f"{command} {shlex.quote(os.fspath(path))} > {shlex.quote(f'utf8-{Path(path).name}')}"
+
+
+def _other_encoding(encoding: str, path: str | PathLike[str] | None = None) -> str:
+    return f"is {encoding}, not UTF-8; save it as UTF-8 ({iconv(encoding, path)})"

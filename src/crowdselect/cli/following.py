@@ -101,7 +101,8 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
             for_student=for_student,
             alone=len(found["crowd"]) == 1,
         )
-    return {} if found["empty_answers"] is None else scoring(pool, given(*POOL))
+        unanswered = found["empty_answers"] is None
+        return {} if unanswered else scoring(pool, given(*POOL), alone=not found["reward_as_text"])
 
 
 def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: str | None) -> Steps:
@@ -154,15 +155,16 @@ def choosing(
     return {f"choose a tenth of it{which}": [words]}
 
 
-def scoring(pool: str, options: Sequence[str]) -> Steps:
+def scoring(pool: str, options: Sequence[str], *, alone: bool = True) -> Steps:
     """Return the step that scores the answers of a pool.
 
     Args:
         pool: As it was typed.
         options: By which it is read.
+        alone: Nothing else leads to a reward.
     """
     words = ["reward", pool, *options, "--with", _SCORER, "-o", _free("rewards.parquet")]
-    return {"score its answers (with a reward model of your choice)": [words]}
+    return {f"{'' if alone else 'or '}score its answers (with a reward model of your choice)": [words]}
 
 
 def without_dry_run(output: str | None = None) -> Steps:

@@ -134,6 +134,11 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     rewards = found["rewards"]
     if rewards:
         _print_rewards(rewards)
+    elif found["reward_as_text"]:
+        say(
+            "No reward column yet: the warning below says which holds texts that may be scores, and the line that reads them. "
+            "If it is no reward, score the answers, or name a second file of rewards with `rewards`.\n"
+        )
     else:
         first = (
             "No reward column, and no texts of answers that could be scored. Name the column of the answers with "

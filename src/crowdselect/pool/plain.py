@@ -43,6 +43,7 @@ from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import batch_parts, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
+from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
@@ -366,13 +367,28 @@ class _Rewriting:
                 for name, value in values.items():
                     if not _is_number(value):
                         raise InputError(
-                            f"{self._found.files[number]}: row {at}: {name} is {str(value)[:60]!r}, not a number; `columns` names "
-                            f"it as the reward {named[name]!r}"
+                            f"{self._found.files[number]}: row {at}: {name} is "
+                            f"{self._wants(number, name, value, named[name])}"
                         )
         if odd:
             raise InputError(
                 f"{self._found.path}: {odd[0]} holds no number; `columns` names it as the reward {named[odd[0]]!r}"
             )
+
+    def _wants(self, number: int, name: str, value: object, called: str) -> str:
+        """Say what a column that is named as a reward should hold instead of a value, and what leads there."""
+        path, kind = str(self._found.files[number]), self._columns[name]
+        if isinstance(value, list):
+            rows = (
+                row for _, row in self._read(number, [*self._wanted, name]) if not isinstance(row, Broken)
+            )
+            lists = (row[name] for row in rows if isinstance(row.get(name), list))
+            steps, taken = self._paths.get(name, (name,)), called in self._columns
+            column = f"{called}_mean" if taken else called
+            return wants_mean(path, steps, kind, column=column, lists=lists)
+        wanted = wants_number(str(value), [name], path) if name not in self._paths else None
+        told = f"{str(value)[:60]!r}, not a number; `columns` names it as the reward {called!r}"
+        return told if wanted is None else f"{told}; {wanted}"
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"

@@ -317,7 +317,10 @@ class Rewards:
         self._refuse_text(reward, answers)
         if all(part.strip() in found for part in reward.split(",")):
             raise RewardError(f"{path}: {reward!r} is not one reward column; {_SEVERAL}")
-        raise RewardError(f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}")
+        inside = f"; inside an object it is named with `columns='reward={reward}'`" if "." in reward else ""
+        raise RewardError(
+            f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}{inside}"
+        )
 
     @property
     def usual(self) -> str | None:
@@ -429,7 +432,26 @@ class Rewards:
                 continue
             if not self.names or (isinstance(sql, str) and any(self._source.any(self._some_number(sql)))):
                 return self._text(name, answers)
-        return None
+        written = self._mostly_scores()
+        if written is None:
+            return None
+        return RewardError(f"no reward; {written} may be it, as text: {self._text(written, answers)}")
+
+    def _mostly_scores(self) -> str | None:
+        """The first column of texts of which most are scores, and some no numbers, where no other may be the reward."""
+        own = self._own
+        if not isinstance(own, Tall) or own.nested or self.likely or self.second is not None:
+            return None
+        texts = {
+            name: sql for name, sql in own.fields.items() if name not in own.rewards and not no_reward(name)
+        }
+        tests = [
+            f"2 * count(*) FILTER (regexp_full_match({sql}, '{WRITTEN}')) > count(nullif(trim({sql}), '')) AND "
+            f"bool_or(regexp_full_match({sql}, '{WRITTEN}') AND TRY_CAST({sql} AS DOUBLE) IS NULL)"
+            for sql in texts.values()
+        ]
+        found = self._source.fetch(*tests).columns if tests else []
+        return next((name for name, is_one in zip(texts, found, strict=True) if is_one[0].as_py()), None)
 
     def _some_number(self, sql: str) -> str:
         """SQL that is true where a text is a number, however it is written, or one of some is."""

@@ -20,7 +20,7 @@ from typing import Any
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
 from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_titles
-from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, is_deep, open_text, too_deep
+from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, iconv, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
 BATCH = 1000
@@ -372,7 +372,7 @@ def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
+        raise InputError(f"{file}: line {number} {other_encoding(line, error, file)}") from error
     if line.count(b"[") + line.count(b"{") > DEEPEST and is_deep(line):
         return Broken(f"is not read: {NESTED}")
     try:
@@ -405,7 +405,7 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
     try:
         value = json.loads(whole.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: {other_encoding(whole, error)}") from error
+        raise InputError(f"{file}: {other_encoding(whole, error, file)}") from error
     except (ValueError, RecursionError) as error:
         if not array:
             return None
@@ -530,7 +530,7 @@ def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
         if len(head) < _SNIFFED or error.start < len(head) - 4:
-            raise InputError(f"{file}: {other_encoding(head, error)}") from error
+            raise InputError(f"{file}: {other_encoding(head, error, file)}") from error
         text = head[: error.start].decode("utf-8")
     found = {sign: _first_row(text, sign) for sign in dict.fromkeys((usual, *_DELIMITERS))}
     delimiter = usual if len(found[usual]) > 1 else max(found, key=lambda sign: len(found[sign]))
@@ -580,7 +580,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
                     raise nameless(file, held[0], number, values[held[0]])
                 yield number, _csv_row(header, values)
         except UnicodeDecodeError as error:
-            raise InputError(f"{file}: {other_encoding(error.object, error)}") from error
+            raise InputError(f"{file}: {other_encoding(error.object, error, file)}") from error
         except csv.Error as error:
             raise InputError(f"{file}: line {reader.line_num}: cannot be read as CSV: {error}") from error
 
@@ -651,10 +651,10 @@ def raise_other_encoding(files: Sequence[Path]) -> None:
                 try:
                     line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    raise InputError(f"{file}: line {number} {other_encoding(line, error)}") from error
+                    raise InputError(f"{file}: line {number} {other_encoding(line, error, file)}") from error
 
 
-def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
+def other_encoding(data: bytes, error: UnicodeDecodeError, file: Path) -> str:
     """Name the encoding that a text which is not UTF-8 is likely in, and how to change it.
 
     Example:
@@ -662,8 +662,8 @@ def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
         >>> try:
         ...     data.decode("utf-8")
         ... except UnicodeDecodeError as error:
-        ...     print(other_encoding(data, error))
-        holds byte 0xe9, which is not UTF-8; the file seems to be in Windows-1252 (Latin-1); save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)
+        ...     print(other_encoding(data, error, Path("a.csv")))
+        holds byte 0xe9, which is not UTF-8; the file seems to be in Windows-1252 (Latin-1); save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8 a.csv > utf8-a.csv)
     """
     byte = data[error.start]
     near = data[max(error.start - 1, 0) : error.start + 2]
@@ -673,4 +673,4 @@ def other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
         if alone
         else ("another encoding, as GB18030 or Shift_JIS", "ENCODING")
     )
-    return f"holds byte 0x{byte:02x}, which is not UTF-8; the file seems to be in {name}; save it as UTF-8 (iconv -f {short} -t UTF-8)"
+    return f"holds byte 0x{byte:02x}, which is not UTF-8; the file seems to be in {name}; save it as UTF-8 ({iconv(short, file)})"

@@ -23,7 +23,18 @@ _PATTERNS = {
     "signed": re.compile(r"\s*[A-F][+-]\s*"),
 }
 _GRADES = "{'A+': 4.3, 'A': 4, 'A-': 3.7, 'B+': 3.3, 'B': 3, 'B-': 2.7, 'C+': 2.3, 'C': 2, 'C-': 1.7, 'D+': 1.3, 'D': 1, 'F': 0}"
+_FORMS = {
+    "comma": (re.compile(rf"\s*{_SCORE}\s*"), ".str.replace(',', '.').astype(float)"),
+    "/": (
+        re.compile(rf"\s*{_SCORE}\s*/\s*{_SCORE}\s*"),
+        ".str.replace(',', '.').str.split('/', expand=True).astype(float).pipe(lambda x: x[0] / x[1])",
+    ),
+    "%": (re.compile(rf"\s*{_SCORE}\s*%\s*"), ".str.replace(',', '.').str.rstrip(' %').astype(float)"),
+    "grade": (_PATTERNS["grade"], f".str.strip().replace({_GRADES}).astype(float)"),
+}
+"""What scores are written like, and what makes numbers of a column of them."""
 _LONGEST = 20  # characters of such a text
+_MOST = 10  # texts of a column that stand for no number
 
 
 @dataclass(slots=True)
@@ -42,11 +53,10 @@ class _Column:
         self.counts.update(fits, filled=1, score=int(score))
 
     @property
-    def all_commas(self) -> bool:
-        """Whether all are whole numbers or have a decimal comma, as spreadsheets write them."""
-        return (
-            self.counts["comma"] > 0 and self.counts["comma"] + self.counts["whole"] == self.counts["filled"]
-        )
+    def commas(self) -> bool:
+        """Whether most are whole numbers or have a decimal comma, as spreadsheets write them."""
+        written = self.counts["comma"] + self.counts["whole"]
+        return self.counts["comma"] > 0 and 2 * written > self.counts["filled"]
 
     def are_scores(self, *, named: bool) -> bool:
         """Whether they are scores, and not mostly numbers already; `named` where the name of the column says so."""
@@ -72,8 +82,8 @@ def written_scores(
     Returns:
         The columns; and the first text of the first of them, with its row, from 1. None = there is none.
     """
-    commas = kind == "csv" and dialect_of(file).delimiter == ";"
-    left = {name: _Column() for name in names if every or commas or is_score(name)}
+    semicolons = kind == "csv" and dialect_of(file).delimiter == ";"
+    left = {name: _Column() for name in names if every or semicolons or is_score(name)}
     for at, row in rows_of(file, kind, list(left)) if left else ():
         values = {} if isinstance(row, Broken) else {name: row.get(name) for name in left}
         for name, value in values.items():
@@ -84,13 +94,13 @@ def written_scores(
                 del left[name]
         if not left:
             return None
-    found = [name for name, column in left.items() if commas and column.all_commas]
+    found = [name for name, column in left.items() if semicolons and column.commas]
     found = found or [name for name, column in left.items() if column.are_scores(named=is_score(name))]
     named = [name for name, column in left.items() if is_score(name) and column.first is not None]
     if not found and every and len(named) > 1:
         found = named
     if (every and len(found) == 1) or not every:
-        found = [name for name in found if is_score(name) or (commas and left[name].all_commas)]
+        found = [name for name in found if is_score(name) or (semicolons and left[name].commas)]
     first = left[found[0]].first if found else None
     return None if first is None else (found, *first)
 
@@ -101,47 +111,122 @@ def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
     Args:
         value: The text.
         columns: Those that hold such texts; none = any, for a decimal comma.
-        path: The file.
+        path: The file; its other texts in these columns are read too: those that stand for no number become empty.
 
     Example:
         >>> wants_number("3,5", [], "f.csv").partition(";")[0]
         "wanted a decimal point, '3.5'"
         >>> print(wants_number("85 %", ["score"], "f.jsonl"))
-        the scores are texts, wanted numbers; pandas makes them: df = pd.read_json('f.jsonl', lines=True); c = ['score']; df[c] = df[c].apply(lambda s: s.str.replace(',', '.').str.rstrip(' %').astype(float)); df.to_parquet('pool.parquet')
+        the scores are texts, wanted numbers; pandas makes them: df = pd.read_json('f.jsonl', lines=True, dtype=False); c = ['score']; df[c] = df[c].apply(lambda s: s.str.replace(',', '.').str.rstrip(' %').astype(float)); df.to_parquet('pool.parquet')
     """
-    comma = _PATTERNS["comma"].fullmatch(value) is not None
-    read, more = _reading(path), ""
-    if comma and (not columns or ", sep=';'" in read):
+    form = _form(value)
+    if form is None and len(columns) == 1 and (score := _first_score(columns[0], path)) is not None:
+        value, form = score, _form(score)
+    if form is None or (form == "comma" and "," not in value) or not (columns or form == "comma"):
+        return None
+    beside = _Beside(columns, path, form)
+    wanted = f"wanted a decimal point, {value.replace(',', '.')!r}" if form == "comma" else None
+    if beside.unlike is not None:
+        column, other = beside.unlike
         return (
-            f"wanted a decimal point, {value.replace(',', '.')!r}; pandas changes that: "
-            "pd.read_csv(FILE, sep=';', decimal=',').to_parquet('pool.parquet')"
+            f"{wanted or 'the scores are texts, wanted numbers'}; {column} holds {other!r}, too: write all scores as numbers, "
+            "and leave the others empty"
         )
-    if comma:
-        how = "s.str.replace(',', '.').astype(float)"
-    elif "/" in value and _PATTERNS["written"].fullmatch(value):
-        how = "s.str.replace(',', '.').str.split('/', expand=True).astype(float).pipe(lambda x: x[0] / x[1])"
-    elif "%" in value and _PATTERNS["written"].fullmatch(value):
-        how = "s.str.replace(',', '.').str.rstrip(' %').astype(float)"
-    elif _PATTERNS["grade"].fullmatch(value):
-        how = f"s.str.strip().replace({_GRADES}).astype(float)"
-        more = " (with the numbers that your grades stand for)"
-    else:
-        return None
-    if not columns:
-        return None
+    empty = f" (emptying {', '.join(map(repr, beside.texts))})" if beside.texts else ""
+    read = reading(path)
+    if wanted and (not columns or (", sep=';'" in read and not beside.points)):
+        file = repr(path) if columns else "FILE"
+        marked = f", na_values={beside.odd!r}" if beside.odd else ""
+        return (
+            f"{wanted}; pandas changes that{empty}: "
+            f"pd.read_csv({file}, sep=';', decimal=','{marked}).to_parquet('pool.parquet')"
+        )
+    more = " (with the numbers that your grades stand for)" if form == "grade" else ""
+    how = f"{beside.as_texts}{_FORMS[form][1]}"
     return (
-        f"the scores are texts, wanted numbers; pandas makes them{more}: df = {read}; c = {list(columns)!r}; "
+        f"the scores are texts, wanted numbers; pandas makes them{more}{empty}: df = {read}; c = {list(columns)!r}; "
         f"df[c] = df[c].apply(lambda s: {how}); df.to_parquet('pool.parquet')"
     )
 
 
-def _reading(path: str) -> str:
+def _form(value: str) -> str | None:
+    return next((name for name, (pattern, _) in _FORMS.items() if pattern.fullmatch(value)), None)
+
+
+def _first_score(name: str, path: str) -> str | None:
+    """The first text of a column that is a score and no number, where most are scores."""
+    column, kind = _Column(), _kind(path)
+    for at, row in rows_of(Path(path), kind, [name]) if kind is not None else ():
+        value = None if isinstance(row, Broken) else row.get(name)
+        if value is not None:
+            column.add(at, str(value))
+    counts = column.counts
+    mostly = counts["score"] and 2 * counts["written"] > counts["filled"]
+    return column.first[1] if mostly and column.first is not None else None
+
+
+class _Beside:
+    """What columns hold beside scores of one form."""
+
+    def __init__(self, columns: Sequence[str], path: str, form: str) -> None:
+        self.odd: dict[str, list[str]] = {}
+        """Column → its distinct texts that stand for no number."""
+        self.unlike: tuple[str, object] | None = None
+        """A column, and what may be a score in another form, or is one text too many."""
+        self.points = False
+        """Whether a number has a decimal point."""
+        self._numbers = False
+        kind = _kind(path)
+        rows = rows_of(Path(path), kind, columns) if kind is not None and columns else ()
+        for _, row in rows:
+            values = {} if isinstance(row, Broken) else {name: row.get(name) for name in columns}
+            for name, value in values.items():
+                self._add(name, value, _FORMS[form][0])
+
+    @property
+    def texts(self) -> list[str]:
+        """The distinct texts of all columns."""
+        return list(dict.fromkeys(text for texts in self.odd.values() for text in texts))
+
+    @property
+    def as_texts(self) -> str:
+        """Python that makes texts of a column `s`, and nothing of those that stand for no number."""
+        emptied = f"s.mask(s.isin({self.texts!r}))" if self.texts else "s"
+        return emptied + (".map(str, na_action='ignore')" if self._numbers else "")
+
+    def _add(self, name: str, value: object, pattern: re.Pattern[str]) -> None:
+        if value is None or value != value:  # noqa: PLR0124  (NaN)
+            return
+        text = str(value)
+        self._numbers |= not isinstance(value, str)
+        if pattern.fullmatch(text):
+            self.points |= "." in text
+            return
+        odd = self.odd.setdefault(name, [])
+        if text in odd:
+            return
+        if any(map(str.isdigit, text)) or len(odd) == _MOST or len(text) > _LONGEST:
+            self.unlike = self.unlike or (name, value)
+        else:
+            odd.append(text)
+
+
+def _kind(path: str) -> str | None:
+    """The kind of a file, as of `rows_of`; None where it is no file that is known by its name."""
+    named = re.search(r"\.(?:(parquet)|(json|jsonl|ndjson)|([ct]sv))(\.gz|\.zst)?$", path.casefold())
+    if named is None or not Path(path).is_file():
+        return None
+    return "parquet" if named[1] else "json" if named[2] else "csv"
+
+
+def reading(path: str) -> str:
     """How pandas reads a file."""
     ending = path.casefold()
     if re.search(r"\.parquet$", ending):
         return f"pd.read_parquet({path!r})"
     if re.search(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?$", ending):
-        return f"pd.read_json({path!r}{'' if '.json' in Path(ending).suffixes else ', lines=True'})"
+        lines = "" if ".json" in Path(ending).suffixes else ", lines=True"
+        return f"pd.read_json({path!r}{lines}, dtype=False)"
     if not Path(path).is_file() or not re.search(r"\.[ct]sv(\.gz|\.zst)?$", ending):
         return "pd.read_csv(FILE)"
     sign = dialect_of(Path(path), usual="\t" if ".tsv" in ending else ",").delimiter

@@ -95,7 +95,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
     most = max((int((~np.isnan(matrix)).sum(axis=1).max()) for matrix in matrices.values()), default=0)
     doubt = id_doubt(pool, most=most, repeated=int(repeated)) if matrices else None
-    doubts = [line for line in (pool.text_reward(), doubt) if line is not None]
+    as_text = pool.text_reward()
+    doubts = [line for line in (as_text, doubt) if line is not None]
     told = {
         member.name: {
             "name": member.name,
@@ -123,6 +124,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "models": len(pool.models) - len(students),
         "reward_columns": list(pool.likely_rewards),
         "usual_reward": pool.usual_reward,
+        "reward_as_text": as_text is not None,
         "rewards": rewards,
         "length_bias": length_bias(pool.response_lengths(), matrices) if pool.has_responses else None,
         "empty_answers": empty,
