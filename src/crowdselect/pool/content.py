@@ -275,6 +275,19 @@ def _spelt_calls(value: Any) -> tuple[Any, list[Turn]]:  # noqa: ANN401  (whatev
     )
 
 
+def calls_as_json(calls: Sequence[Any]) -> str:
+    """Write the calls of a message as the value of a `function_call` turn: the JSON of one, or of a list of several.
+
+    Example:
+        >>> calls_as_json([{"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}])
+        '{"name": "f", "arguments": {"x": 1}}'
+    """
+    found = [
+        {**call, "arguments": written(call["arguments"]) or {}} for call in map(_function, calls) if call
+    ]
+    return json.dumps(found[0] if len(found) == 1 else found, ensure_ascii=False)
+
+
 def _function(call: Any) -> Turn | None:  # noqa: ANN401  (parsed JSON)
     """The name of a call and its arguments as JSON; None where it is none."""
     inner = call.get("function", call) if isinstance(call, Mapping) else None
