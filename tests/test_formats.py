@@ -70,7 +70,7 @@ def test_each_format():
     dpo = {"id": "a", "prompt": CHAT, "chosen": [assistant("Because.")], "rejected": [assistant("No.")]}
     assert made("dpo") == dpo
     one = {"chosen": assistant("Because."), "rejected": assistant("No.")}
-    assert made("dpo", trainer="llamafactory") == dpo | one
+    assert made("dpo", trainer="llamafactory") == dpo | one | {"tools": ""}
     answered = [*CHAT, assistant("Because.")]
     assert made("dpo", trainer="ms-swift") == {"id": "a", "messages": answered, "rejected_response": "No."}
     whole = {"id": "a", "chosen": answered, "rejected": [*CHAT, assistant("No.")]}
@@ -194,6 +194,8 @@ def test_what_does_not_fit_is_refused(name, pairs, trainer, said):
         ("dpo", "open-instruct", "jsonl", {"turns"}),  # its tokenizing of pairs is given the messages alone
         (None, "verl", "jsonl", {"turns"}),  # it reads Parquet
         ("messages", "ms-swift", "jsonl", set()),
+        ("messages", "llamafactory", "parquet", {"tools"}),  # it reads them as texts
+        ("alpaca", "llamafactory", "jsonl", set()),
         ("alpaca", "trl", "jsonl", set()),
     ],
 )

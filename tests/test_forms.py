@@ -135,13 +135,90 @@ def test_calls_of_tools_are_kept(tmp_path: Path) -> None:
     for kind in ("jsonl", "csv"):
         with open_pool(write(tmp_path, rows, kind)) as pool:
             assert pool.prompts([("q0", "m-1b")]) == [turns]
-            assert [words.split() for words in pool.needs()] == [["tools", "turns"], [], []]
+            assert [words.split() for words in pool.needs()] == [["tools"], [], []]
             for name, held in (("messages", True), ("alpaca", False), ("sharegpt", False)):
                 chosen = select(pool, Options(budget=2, clusters=0, weights={"difficulty": 1}, format=name))
                 reasons = dict(
                     zip(chosen.table["id"].to_pylist(), chosen.table["reason"].to_pylist(), strict=True)
                 )
                 assert (reasons["q0"] in {"no_tools", "bad_turns"}) is not held
+
+
+def _sharegpt(*turns: tuple[str, Any]) -> list[Row]:
+    return [{"from": who, "value": value} for who, value in turns]
+
+
+def _call(name: str, arguments: str) -> Row:
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("value", "content", "calls"),
+    [
+        ('{"name": "f", "arguments": {"x": null}}', None, [_call("f", '{"x": null}')]),
+        ('{"name": "f", "arguments": "{}"}', None, [_call("f", "{}")]),
+        ('[{"name": "f", "arguments": {"x": "ü </think>"}}, {"name": "g"}]', None,
+         [_call("f", '{"x": "ü </think>"}'), _call("g", "{}")]),
+        ('<think>Hm.</think>{"name": "f"}', "<think>\nHm.\n</think>\n\n", [_call("f", "{}")]),
+        ('<tool_call>{"name": "f"}</tool_call>', '<tool_call>{"name": "f"}</tool_call>', None),
+    ],
+)  # fmt: skip
+def test_calls_of_sharegpt_are_calls(
+    kind: str, value: str, content: str | None, calls: list[Row] | None, tmp_path: Path
+) -> None:
+    rows = crowd(
+        instruction=None, response=None, tools='[{"name": "f"}]',
+        conversations=lambda i, j: _sharegpt(
+            ("human", f"Do {i}"), ("function_call", value), ("observation", "4"), ("gpt", f"a{i}{j}")
+        ),
+    )  # fmt: skip
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert answered(pool)[0] == "a00"
+        called = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
+        assert pool.prompts([("q0", "m-1b")]) == [[user("Do 0"), called, {"role": "tool", "content": "4"}]]
+        assert all("tools" in words for words in pool.needs())
+
+
+def test_a_call_of_sharegpt_may_be_an_object(tmp_path: Path) -> None:
+    turns = _sharegpt(
+        ("human", "Do"), ("function_call", {"name": "f", "arguments": {"x": 1}}), ("observation", "4")
+    )
+    with open_pool(write(tmp_path, crowd(instruction=None, conversations=turns), "jsonl")) as pool:
+        assert pool.prompts([("q0", "m-1b")])[0][1]["tool_calls"] == [_call("f", '{"x": 1}')]
+
+
+@ALL
+@pytest.mark.parametrize("thought", ["", "<think>Hm.</think>"])
+def test_an_answer_that_is_a_call_of_sharegpt_has_no_text(kind: str, thought: str, tmp_path: Path) -> None:
+    rows = crowd(
+        instruction=None, response=None,
+        conversations=lambda i, j: _sharegpt(
+            ("human", f"Do {i}"), ("function_call", thought + '{"name": "f"}') if j else ("gpt", f"a{i}")
+        ),
+    )  # fmt: skip
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert answered(pool)[:2] == ["a0", None]
+        assert any("3 answers are calls of tools without a text" in note for note in pool.notes)
+
+
+@ALL
+@pytest.mark.parametrize("value", ["f(2)", '{"arguments": {}}', "[]", '[{"name": "f"}, 3]'])
+def test_a_call_of_sharegpt_that_is_none_is_told(kind: str, value: str, tmp_path: Path) -> None:
+    rows = crowd(
+        instruction=None, response=None,
+        conversations=lambda i, j: _sharegpt(
+            ("human", f"Do {i}"), ("function_call", '{"name": "f"}' if i else value), ("observation", "4"),
+            ("gpt", f"a{i}{j}"),
+        ),
+    )  # fmt: skip
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(
+        InputError, match=r"row 1: messages: a turn of function_call is .*wanted a call as JSON"
+    ):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == 2
 
 
 @ALL

@@ -787,7 +787,7 @@ def test_a_call_as_it_was_before_tools(kind: str, tmp_path: Path) -> None:
         asked = pool.asked(["q0"])[0]
         assert [turn["role"] for turn in asked] == ["user", "assistant", "tool"]
         assert asked[1]["tool_calls"] == [{"type": "function", "function": call}]
-        assert set(pool.needs()) == {"tools turns"}
+        assert set(pool.needs()) == {"tools"}
 
 
 # Objects of numbers that are no models

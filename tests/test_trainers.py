@@ -457,10 +457,14 @@ def with_calls(tmp_path, *, plain):
     ("given", "line"),
     [
         (
-            ("--for", "llamafactory"),
-            "which the file for LLaMA-Factory does not hold; --for trl, --for axolotl,",
+            ("--for", "ms-swift"),
+            "which the file for ms-swift does not hold; --for trl, --for llamafactory, --for axolotl",
         ),
-        (("--for", "verl"), "which the file for verl does not hold; --for trl, --for axolotl,"),
+        (("--for", "verl"), "which the file for verl does not hold; --for trl, --for llamafactory,"),
+        (
+            ("--for", "llamafactory", "--format", "alpaca"),
+            "which --format alpaca does not hold; --format messages would",
+        ),
         (("--format", "sharegpt"), "which --format sharegpt does not hold; --format messages would"),
         (
             ("--format", "alpaca", "--file-type", "parquet"),
@@ -484,11 +488,136 @@ def test_who_does_not_hold_tools_and_who_does_is_told(run, tmp_path, given, line
 def test_the_trainers_that_are_named_hold_tools(run, tmp_path):
     pool = with_calls(tmp_path, plain=0)
     refused = run(
-        "select", pool, "--budget", 2, "--clusters", 0, "--for", "llamafactory", "-o", tmp_path / "none"
+        "select", pool, "--budget", 2, "--clusters", 0, "--for", "ms-swift", "-o", tmp_path / "none"
     )
     named = re.findall(r"--for ([a-z-]+)", refused.err)
-    assert named
+    assert "llamafactory" in named
     for trainer in named:
         ran = run("select", pool, "--budget", 2, "--clusters", 0, "--for", trainer, "-o", tmp_path / trainer)
         assert ran.code == 0, ran.err
-        assert "tool_calls" in (tmp_path / trainer / "train.jsonl").read_text(encoding="utf-8")
+        held = "function_call" if trainer == "llamafactory" else "tool_calls"
+        assert f'"{held}"' in (tmp_path / trainer / "train.jsonl").read_text(encoding="utf-8")
+
+
+CALLS = [
+    {"type": "function", "function": {"name": "rain", "arguments": '{"where": "K\u00f6ln", "when": null}'}},
+    {"type": "function", "function": {"name": "wind", "arguments": ""}},
+]
+TOOLS = [{"type": "function", "function": {"name": "rain", "parameters": {"properties": {}}}}]
+CALLED = [
+    BRIEF,
+    {"role": "user", "content": "Rain?"},
+    {"role": "assistant", "content": None, "tool_calls": CALLS[:1]},
+    {"role": "tool", "content": "No.", "tool_call_id": "c", "name": "rain"},
+    {"role": "assistant", "content": None, "tool_calls": CALLS},
+    {"role": "tool", "content": "Yes."},
+]
+TAGGED = [
+    ("user", "Rain?"),
+    ("function_call", {"name": "rain", "arguments": {"where": "K\u00f6ln", "when": None}}),
+    ("observation", "No."),
+    ("function_call", [{"name": "rain", "arguments": {"where": "K\u00f6ln", "when": None}},
+                       {"name": "wind", "arguments": {}}]),
+    ("observation", "Yes."),
+]  # fmt: skip
+
+
+def called_record(name):
+    return record(
+        name, instruction_id="a", prompt=CALLED, answer="It is.", rejected="No.", tools=json.dumps(TOOLS),
+        trainer="llamafactory",
+    )  # fmt: skip
+
+
+def _opened(kind, text):
+    return kind, json.loads(text) if kind == "function_call" else text
+
+
+@pytest.mark.parametrize("name", ["messages", "sharegpt", "dpo"])
+def test_llamafactory_holds_calls_of_tools_as_turns_of_text(name, tmp_path):
+    row = called_record(name)
+    turns = row[{"messages": "messages", "sharegpt": "conversations", "dpo": "prompt"}[name]]
+    if name == "sharegpt":
+        spoken = [
+            ({"human": "user", "gpt": "assistant"}.get(t["from"], t["from"]), t["value"]) for t in turns
+        ]
+        assert row["system"] == BRIEF["content"]
+    else:
+        assert turns[0] == BRIEF
+        assert all(set(turn) == {"role", "content"} for turn in turns)
+        spoken = [(turn["role"], turn["content"]) for turn in turns[1:]]
+    assert [_opened(*turn) for turn in spoken] == TAGGED + [("assistant", "It is.")] * (name != "dpo")
+    assert json.loads(row["tools"]) == TOOLS
+    plain = record(
+        name, instruction_id="b", prompt=ASKED[1], answer="Yes.", rejected="No.", trainer="llamafactory"
+    )
+    assert plain["tools"] == ""
+    info = json.loads(trainer_files("llamafactory", name=name, train_file="t", rows=9)["dataset_info.json"])[
+        "crowdselect"
+    ]
+    assert info["columns"]["tools"] == "tools"
+    for file in ("train.jsonl", "train.parquet"):
+        if file.endswith("parquet"):
+            schema = record_schema(name, trainer="llamafactory")
+            pq.write_table(pa.Table.from_pylist([row, plain], schema), tmp_path / file)
+        else:
+            (tmp_path / file).write_text("".join(json.dumps(each) + "\n" for each in (row, plain)))
+        first, second = read_rows(str(tmp_path / file)).rows
+        assert [turn["role"] for turn in first.prompt] == [turn["role"] for turn in CALLED]
+        assert first.prompt[4]["tool_calls"][0]["function"]["arguments"] == {
+            "where": "K\u00f6ln",
+            "when": None,
+        }
+        assert (json.loads(first.tools), second.tools) == (TOOLS, None)
+
+
+@pytest.mark.trainers
+@pytest.mark.parametrize("name", ["messages", "sharegpt", "dpo"])
+def test_llamafactory_converts_calls_of_tools(name, folder, monkeypatch):
+    spec = importlib.machinery.ModuleSpec("torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio", importlib.util.module_from_spec(spec))
+    converter = of("llamafactory", "llamafactory.data.converter")
+    parser = of("llamafactory", "llamafactory.data.parser")
+    hparams = of("llamafactory", "llamafactory.hparams.data_args")
+    written(folder, "llamafactory", name)
+    (entry,) = parser.get_dataset_list(["crowdselect"], str(folder))
+    convert = converter.get_dataset_converter(entry.formatting, entry, hparams.DataArguments())
+    found = convert(called_record(name))
+    roles = {"function_call": "function"}
+    wanted = [(roles.get(kind, kind), text) for kind, text in TAGGED]
+    assert [(t["role"], json.loads(t["content"]) if t["role"] == "function" else t["content"])
+            for t in found["_prompt"]] == wanted  # fmt: skip
+    assert found["_response"][0] == {"role": "assistant", "content": "It is."}
+    assert (json.loads(found["_tools"]), found["_system"]) == (TOOLS, BRIEF["content"])
+
+
+def test_calls_that_llamafactory_would_skip_are_left_out(run, tmp_path):
+    """Two results in a row, and a call beside a text."""
+    call = {"function": {"name": "weather", "arguments": "{}"}}
+    result = {"role": "tool", "content": "Rain."}
+    called = [
+        [{"role": "assistant", "content": None, "tool_calls": [call, call]}, result, result],
+        [{"role": "assistant", "content": "I look.", "tool_calls": [call]}, result],
+        [{"role": "assistant", "content": None, "tool_calls": [call]}, result],
+    ]
+    rows = [
+        {
+            "id": f"q{i}",
+            "messages": [{"role": "user", "content": f"Rain in {i}?"}, *called[min(i, 2)]],
+            "model": model,
+            "response": f"It rains {i} {model}.",
+            "score": i / 10 + place / 3,
+        }
+        for i in range(6)
+        for place, model in enumerate(("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct"))
+    ]
+    pool = tmp_path / "calls.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out = tmp_path / "out"
+    ran = run("select", pool, "--budget", 4, "--clusters", 0, "--for", "llamafactory", "-o", out)
+    assert ran.code == 0, ran.err
+    assert (
+        "warning: 2 instructions have turns that do not alternate, which the file for LLaMA-Factory does not hold; --for trl,"
+        in ran.err
+    )
+    assert sorted(row.id for row in read_rows(str(out)).rows) == ["q2", "q3", "q4", "q5"]

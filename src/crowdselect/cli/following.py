@@ -101,8 +101,8 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
             for_student=for_student,
             alone=len(found["crowd"]) == 1,
         )
-        unanswered = found["empty_answers"] is None
-        return {} if unanswered else scoring(pool, given(*POOL), alone=not found["reward_as_text"])
+    unanswered = found["empty_answers"] is None
+    return {} if unanswered else scoring(pool, given(*POOL), alone=not found["reward_as_text"])
 
 
 def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: str | None) -> Steps:

@@ -133,7 +133,8 @@ def _object_said(value: Mapping[str, Any]) -> Said:
     if value.get("type") in {None, *_TEXT_PARTS} and "text" in value:
         return said(value["text"])
     if "value" in value and "from" in value:
-        return said(value["value"])
+        turn = _turn(value) if _is_calling(value) else None
+        return said(value["value"]) if turn is None else Said(turn["content"], calls="tool_calls" in turn)
     raise NotTextError(str(value.get("type") or "an object"))
 
 
@@ -231,14 +232,73 @@ def _turn(turn: Any) -> Turn:  # noqa: ANN401  (parsed JSON)
     if not {"content", "value", *_KEPT} & set(turn):
         raise TurnsError(f"a message is {str(turn)[:80]!r}; wanted {{role, content}}")
     value = turn.get("content")
-    found = said(turn.get("value") if value is None and "value" in turn else value)
+    value = turn.get("value") if value is None and "value" in turn else value
     kept = {name: turn[name] for name in _KEPT if turn.get(name)}
+    if _is_calling(turn) and not kept.get("tool_calls"):
+        value, calls = _spelt_calls(value)
+        kept |= {"tool_calls": calls} if calls else {}
+    found = said(value)
     call = turn.get("function_call")  # as it was called before tools
     if isinstance(call, Mapping) and "name" in call:
         kept["tool_calls"] = [{"type": "function", "function": call}]
     if not (isinstance(kept.get("tool_calls", []), list)):
         raise TurnsError("tool_calls is no list")
     return {"role": role, "content": found.text, **{name: _plain(inner) for name, inner in kept.items()}}
+
+
+def _is_calling(turn: Mapping[str, Any]) -> bool:
+    """Say whether a turn is ShareGPT's `function_call`, whose value is the JSON of calls."""
+    return str(turn.get("role") or turn.get("from")).strip().lower() == "function_call"
+
+
+def _spelt_calls(value: Any) -> tuple[Any, list[Turn]]:  # noqa: ANN401  (whatever a file holds)
+    """Part the value of a `function_call` turn into what it says besides and its calls; a text in a model's own form stays.
+
+    Example:
+        >>> _spelt_calls('{"name": "f", "arguments": {"x": 1}}')
+        (None, [{'type': 'function', 'function': {'name': 'f', 'arguments': '{"x": 1}'}}])
+    """
+    if value is None or value == "":
+        return None, []
+    thinks = isinstance(value, str) and value.lstrip().startswith("<think>")
+    thought, rest = parted(value) if thinks else (None, value if isinstance(value, str) else _plain(value))
+    found = written(rest)
+    calls = [_function(call) for call in (found if isinstance(found, list) else [found])]
+    named = [{"type": "function", "function": call} for call in calls if call is not None]
+    if named and len(named) == len(calls):
+        return with_reasoning(None, thought), named
+    if isinstance(value, str) and "<tool_call>" in value:
+        return value, []
+    raise TurnsError(
+        f"messages: a turn of function_call is {str(value)[:80]!r}; wanted a call as JSON, "
+        '{"name": ..., "arguments": ...}, or a list of them'
+    )
+
+
+def calls_as_json(calls: Sequence[Any]) -> str:
+    """Write the calls of a message as the value of a `function_call` turn: the JSON of one, or of a list of several.
+
+    Example:
+        >>> calls_as_json([{"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}])
+        '{"name": "f", "arguments": {"x": 1}}'
+    """
+    found = [
+        {**call, "arguments": written(call["arguments"]) or {}} for call in map(_function, calls) if call
+    ]
+    return json.dumps(found[0] if len(found) == 1 else found, ensure_ascii=False)
+
+
+def _function(call: Any) -> Turn | None:  # noqa: ANN401  (parsed JSON)
+    """The name of a call and its arguments as JSON; None where it is none."""
+    inner = call.get("function", call) if isinstance(call, Mapping) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(name, str) or not name:
+        return None
+    given = inner.get("arguments", {})
+    return {
+        "name": name,
+        "arguments": given if isinstance(given, str) else json.dumps(given, ensure_ascii=False),
+    }
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  (parsed JSON)
@@ -359,12 +419,9 @@ def _conversation(turns: list[Turn], needs: tuple[str, ...], thought: str | None
     if turns[-1]["role"] == "assistant":
         last = Said(turns[-1]["content"], thought, calls="tool_calls" in turns[-1])
         turns = turns[:-1]
-    if any("tool_calls" in turn or turn["role"] == "tool" for turn in turns):
-        needs = ("tools",)
     if not any((turn["content"] or "").strip() or turn.get("tool_calls") for turn in turns):
         return Asked(last=last, needs=needs)
-    if not alternate(turns):
-        needs = (*needs, "turns")
+    needs = tuple(dict.fromkeys((*needs, *needs_of(turns))))
     return Asked(messages=turns, last=last, needs=needs, problem=None if usable(turns) else "bad_turns")
 
 
@@ -381,11 +438,28 @@ def usable(turns: Sequence[Turn]) -> bool:
     return "user" in roles and roles[-1] in {"user", "tool"} and not empty and not twice
 
 
-def alternate(turns: Sequence[Turn]) -> bool:
-    """Say whether user and assistant take turns, the user first and last, after at most one system turn."""
+def needs_of(turns: Sequence[Turn]) -> tuple[str, ...]:
+    """Say what an export of messages has to hold: `tools`, and `turns` where user and assistant do not take turns.
+
+    They do where the user is first and last, after at most one system turn. What a tool returned stands in the user's
+    place, and a turn of the assistant either says something or calls tools.
+
+    Example:
+        >>> call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+        >>> needs_of([{"role": "user", "content": "Hi"}, call, {"role": "tool", "content": "4"}])
+        ('tools',)
+    """
     roles = [turn["role"] for turn in turns]
     roles = roles[1:] if roles[:1] == ["system"] else roles
-    return len(roles) % 2 == 1 and roles == [("user", "assistant")[at % 2] for at in range(len(roles))]
+    usual = [("user", "assistant")[at % 2] for at in range(len(roles))]
+    in_turns = len(roles) % 2 == 1 and roles[0] == "user"
+    in_turns &= [{"tool": "user"}.get(role, role) for role in roles] == usual
+    calling = [turn for turn in turns if turn.get("tool_calls")]
+    in_turns &= all(
+        all(map(_function, turn["tool_calls"])) and not (turn["content"] or "").strip() for turn in calling
+    )
+    needs = {"tools": bool(calling) or "tool" in roles, "turns": not in_turns}
+    return tuple(need for need, there in needs.items() if there)
 
 
 _QUOTES = ("`", "'", '"')

@@ -639,7 +639,7 @@ class _Rewriting:
             own = self._ended(own, asked.last)
         elif asked.last is not None and self._form is not None and self._form.name == "long":
             own = asked.last
-        if own.calls and not (own.text or "").strip():
+        if own.calls and not spoken(own.text or "").strip():
             return None, "calls of tools without a text"
         return with_reasoning(own.text, own.reasoning if thought is None else thought), None
 

@@ -251,7 +251,7 @@ def _by_what_they_are(rows: Rows, options: Options) -> dict[str, BoolArray]:
         if code in kinds:
             barred.setdefault(code, np.zeros(len(rows.left_out), dtype=np.bool_))[row] = True
     for row in np.flatnonzero(rows.needs != "") if lacks else ():
-        # With tools, turns do not alternate: the tools are the reason.
+        # Where turns do not alternate either, the tools are the reason.
         code = next((lacks[need] for need in lacks if need in rows.needs[row].split()), None)
         if code is not None:
             barred.setdefault(code, np.zeros(len(rows.needs), dtype=np.bool_))[row] = True

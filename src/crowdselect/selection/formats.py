@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from crowdselect.errors import InputError, OptionError
+from crowdselect.pool.content import needs_of
 from crowdselect.selection.records import FORMATS, IN_TURNS, RL, Messages, Record
 from crowdselect.selection.trainers import TRAINERS, Stage, Start
 
@@ -85,15 +86,17 @@ def holds_of(name: str | None, *, trainer: str | None, file_type: str) -> frozen
     Args:
         name: A key of `FORMATS`; None = the usual one.
         trainer: A key of `TRAINERS`, or None.
-        file_type: "jsonl" or "parquet"; calls of tools have no common type, so Parquet holds none.
+        file_type: "jsonl" or "parquet"; calls of tools have no common type, so Parquet holds none but as texts.
 
     Example:
         >>> sorted(holds_of(None, trainer=None, file_type="jsonl")), sorted(holds_of("alpaca", trainer=None, file_type="jsonl"))
         (['tools', 'turns'], [])
     """
-    if name in IN_TURNS or (trainer is not None and trainer in TRAINERS and TRAINERS[trainer].in_turns):
-        return frozenset()
     form = (TRAINERS[trainer].forms if trainer in TRAINERS else FORMATS).get(name or "messages")
+    if form is not None and "tools" in form.columns:
+        return frozenset({"tools"})
+    if name in IN_TURNS or (trainer in TRAINERS and TRAINERS[trainer].in_turns):
+        return frozenset()
     whole = file_type_of(file_type, trainer=trainer) == "jsonl" and (form is None or form.tools)
     return frozenset({"turns", "tools"} if whole else {"turns"})
 
@@ -112,14 +115,14 @@ def no_room(need: str, name: str | None, *, trainer: str | None, file_type: str)
 
     Example:
         >>> no_room("tools", "dpo", trainer="ms-swift", file_type="jsonl")
-        ('the file for ms-swift', "`trainer='trl'`, `trainer='axolotl'` or `trainer='unsloth'`")
+        ('the file for ms-swift', "`trainer='trl'`, `trainer='llamafactory'`, `trainer='axolotl'` or `trainer='unsloth'`")
     """
+    if name in IN_TURNS and need in holds_of("messages", trainer=trainer, file_type="jsonl"):
+        whole = need in holds_of("messages", trainer=trainer, file_type=file_type)
+        return f"`format={name!r}`", "`format='messages'`" + ("" if whole else " and `file_type='jsonl'`")
     if trainer is None:
         if name == RL:
             return f"`format={name!r}`", ""
-        if name in IN_TURNS:
-            whole = need in holds_of("messages", trainer=None, file_type=file_type)
-            return f"`format={name!r}`", "`format='messages'`" + ("" if whole else " and `file_type='jsonl'`")
         return f"`file_type={file_type!r}`", "`file_type='jsonl'`"
     kept = name if name in {"dpo", RL} else None
     others = [
@@ -165,7 +168,7 @@ def record(
     """
     reads = None if trainer is None else TRAINERS[trainer]
     in_turns = name in IN_TURNS or (reads is not None and reads.in_turns)
-    if in_turns and not _alternates(prompt):
+    if in_turns and set(needs_of(prompt)) - holds_of(name, trainer=trainer, file_type="jsonl"):
         others = " or ".join(f"`trainer={key!r}`" for key, other in TRAINERS.items() if other.in_turns)
         roles = ", ".join(message["role"] for message in prompt)
         raise InputError(
@@ -175,6 +178,8 @@ def record(
         )
     form = FORMATS[name] if reads is None else reads.forms[name]
     fields = form.make(prompt, answer, rejected)
+    if "tools" in form.columns:
+        return {"id": instruction_id, **fields, "tools": tools or ""}
     return {"id": instruction_id, **fields, **({} if tools is None else {"tools": json.loads(tools)})}
 
 
@@ -258,10 +263,3 @@ def _warm_up(steps: int) -> tuple[int, str]:
     if tenth >= paper:
         return paper, "# warmup_steps: the paper's.\n"
     return tenth, f"# warmup_steps: a tenth of the {steps} steps on one GPU; the paper's is {paper}.\n"
-
-
-def _alternates(prompt: Messages) -> bool:
-    roles = [message["role"] for message in prompt]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    wanted = [("user", "assistant")[i % 2] for i in range(len(turns))]
-    return turns == wanted and len(turns) % 2 == 1

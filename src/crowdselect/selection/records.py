@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from crowdselect.pool.content import calls_as_json
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -15,7 +17,7 @@ RL = "rl"
 """The format of prompts without answers, for reinforcement learning: see `crowdselect.selection.rl`."""
 
 IN_TURNS = ("sharegpt", "alpaca")
-"""Formats whose turns are the user's and the assistant's by turns, without tools."""
+"""Formats whose turns are the user's and the assistant's by turns, without tools but where a trainer has a form for them."""
 
 _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 
@@ -101,6 +103,21 @@ def _rejected_beside_messages(prompt: Messages, answer: str, rejected: str | Non
     return {"messages": [*prompt, _assistant(answer)], "rejected_response": rejected or ""}
 
 
+def _with_tools(form: Form) -> Form:
+    """The form as LLaMA-Factory reads tools in it: each call and each result a turn of its own, all of texts."""
+
+    def make(prompt: Messages, answer: str, rejected: str | None) -> Record:
+        return form.make([_tagged(turn) for turn in prompt], answer, rejected)
+
+    return Form(make, {**form.columns, "tools": "text"})
+
+
+def _tagged(turn: dict[str, Any]) -> dict[str, Any]:
+    if turn.get("tool_calls"):
+        return {"role": "function_call", "content": calls_as_json(turn["tool_calls"])}
+    return {"role": "observation", "content": turn["content"]} if turn["role"] == "tool" else turn
+
+
 def _prompt(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
     return {"prompt": prompt}
 
@@ -128,8 +145,17 @@ FORMATS: dict[str, Form] = {
 }
 """The formats by name, as they are written where a trainer has no form of its own."""
 
-PAIR_OF_MESSAGES = Form(_pair_of_messages, {"prompt": "turns", "chosen": "turn", "rejected": "turn"})
-"""`dpo` with one message, not a list of one, as chosen and rejected."""
+_PAIR_OF_MESSAGES = Form(_pair_of_messages, {"prompt": "turns", "chosen": "turn", "rejected": "turn"})
+TAGGED = {
+    name: _with_tools(form)
+    for name, form in {
+        "messages": FORMATS["messages"],
+        "sharegpt": FORMATS["sharegpt"],
+        "dpo": _PAIR_OF_MESSAGES,
+    }.items()
+}
+"""Formats with turns of `function_call` and `observation`, and `tools` as a text, empty where there are none; in `dpo` one
+message, not a list of one, as chosen and rejected."""
 PAIR_OF_CONVERSATIONS = Form(_pair_of_conversations, {"chosen": "turns", "rejected": "turns"}, tools=False)
 """`dpo` as two whole conversations that differ in the last message."""
 REJECTED_BESIDE_MESSAGES = Form(_rejected_beside_messages, {"messages": "turns", "rejected_response": "text"})

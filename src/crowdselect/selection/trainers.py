@@ -14,9 +14,9 @@ from typing import Any, Literal
 from crowdselect.selection.records import (
     FORMATS,
     PAIR_OF_CONVERSATIONS,
-    PAIR_OF_MESSAGES,
     REJECTED_BESIDE_MESSAGES,
     RL,
+    TAGGED,
     Form,
 )
 
@@ -160,10 +160,19 @@ _ROLE_TAGS = {
     "user_tag": "user",
     "assistant_tag": "assistant",
     "system_tag": "system",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
 }
 _LLAMAFACTORY: dict[str, dict[str, Any]] = {
-    "messages": {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": _ROLE_TAGS},
-    "sharegpt": {"formatting": "sharegpt", "columns": {"messages": "conversations", "system": "system"}},
+    "messages": {
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "tools": "tools"},
+        "tags": _ROLE_TAGS,
+    },
+    "sharegpt": {
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "system": "system", "tools": "tools"},
+    },
     "alpaca": {
         "formatting": "alpaca",
         "columns": {
@@ -177,7 +186,7 @@ _LLAMAFACTORY: dict[str, dict[str, Any]] = {
     "dpo": {
         "formatting": "sharegpt",
         "ranking": True,
-        "columns": {"messages": "prompt", "chosen": "chosen", "rejected": "rejected"},
+        "columns": {"messages": "prompt", "chosen": "chosen", "rejected": "rejected", "tools": "tools"},
         "tags": _ROLE_TAGS,
     },
 }
@@ -356,7 +365,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "llamafactory": Trainer(
         title="LLaMA-Factory",
-        forms=_reads("messages", "sharegpt", "alpaca", dpo=PAIR_OF_MESSAGES),
+        forms=_reads("messages", "sharegpt", "alpaca", **TAGGED),
         files=_llamafactory,
         start="cd {} && llamafactory-cli train llamafactory.yaml",
         in_turns=True,

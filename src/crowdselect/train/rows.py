@@ -17,7 +17,7 @@ import pyarrow as pa
 from crowdselect._optional import optional
 from crowdselect.errors import InputError, OptionError
 from crowdselect.malformed import Malformed
-from crowdselect.pool.content import written
+from crowdselect.pool.content import TurnsError, turns_of, written
 from crowdselect.pool.files import file_type
 from crowdselect.pool.prompts import Chat, for_template, parse_turn, tool_names
 from crowdselect.pool.rowfiles import Broken, Row, rows_of
@@ -31,6 +31,7 @@ from crowdselect.writing import read_manifest
 
 Messages = Chat
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+_TAGGED = {"function_call", "observation"}  # turns of calls and their results, as LLaMA-Factory reads them
 _WANTED = (
     "wanted messages, prompt and completion, conversations (sharegpt), instruction and output (alpaca), or prompt, "
     "chosen and rejected"
@@ -221,10 +222,10 @@ def _row(placed: tuple[str, Row | Broken]) -> TrainRow:
             raise InputError(
                 f"{where}: the {name} is empty; there is nothing to learn from; leave the row out"
             )
-    tools = record.get("tools")
-    if tools is not None and not isinstance(written(tools), list):
+    tools = written(record.get("tools")) or None
+    if tools is not None and not isinstance(tools, list):
         raise InputError(f"{where}: tools is {str(tools)[:80]!r}; wanted a list")
-    listed = json.dumps(written(tools)) if tools else None
+    listed = None if tools is None else json.dumps(tools)
     return TrainRow(str(id_), for_template(prompt), answer, rejected, listed)
 
 
@@ -320,7 +321,10 @@ def _checked(messages: Any, where: str) -> Messages:  # noqa: ANN401  (whatever 
     found = []
     for message in messages:
         try:
-            found.append(parse_turn(message))
+            tagged = isinstance(message, dict) and message.get("role") in _TAGGED
+            found.append(parse_turn(turns_of([message])[0] if tagged else message))
+        except TurnsError as error:
+            raise InputError(f"{where}: {error}") from error
         except ValueError as error:
             raise InputError(
                 f"{where} holds {str(message)[:80]!r}; wanted an object with role and content as text, or with "
