@@ -368,6 +368,48 @@ def test_objects_per_model(kind: str, tmp_path: Path) -> None:
 
 
 @TYPED
+@pytest.mark.parametrize(
+    ("field", "role"),
+    [("text", {}), ("content", {}), ("response", {}), ("content", {"role": "assistant"})],
+)
+def test_an_object_per_model_with_numbers_beside_its_answer(
+    field: str, role: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "id": f"P{i}",
+            "prompt": f"Do {i}",
+            "answers": {
+                "a": {**role, field: f"x{i}", "helpfulness": 3, "verbosity": i, "finish_reason": "length"},
+                "b": {**role, field: f"y{i}", "helpfulness": 1, "verbosity": 2, "finish_reason": "stop"},
+            },
+        }
+        for i in range(2)
+    ]
+    rows.append({"id": "P2", "prompt": "Do 2", "answers": {"a": None, "b": rows[0]["answers"]["b"]}})
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models) == ("structs", ("a", "b"))
+        assert pool.reward_columns == ("helpfulness", "verbosity")
+        assert str(pool.scores("helpfulness").tolist()) == "[[3.0, 1.0], [3.0, 1.0], [nan, 1.0]]"
+        assert str(pool.scores("verbosity").tolist()) == "[[0.0, 2.0], [1.0, 2.0], [nan, 2.0]]"
+        cells = [("P0", "a"), ("P1", "b"), ("P2", "a")]
+        assert pool.responses(cells) == ["x0", "y1", None]
+        assert [found.get("cut", 0) for found in pool.endings()] == [2, 0]
+
+
+@TYPED
+def test_samples_that_are_objects_of_each_model(kind: str, tmp_path: Path) -> None:
+    said = [{"text": "x", "helpfulness": 1}, {"text": "y", "helpfulness": 3}]
+    rows = [{"id": "q0", "prompt": "P", "answers": dict.fromkeys(MODELS, said)}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.scores("helpfulness").tolist() == [[2.0] * len(MODELS)]
+        assert pool.responses([("q0", "m-1b")] * 2, [0.0, 1.0]) == ["x", "y"]
+    rows = [{"id": "q0", "prompt": "P", "answers": {m: [{"text": "x"}, {"text": "y"}] for m in MODELS}}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:  # parts of one answer
+        assert pool.responses([("q0", "m-1b")]) == ["xy"]
+
+
+@TYPED
 def test_a_row_without_answers_stays(kind: str, tmp_path: Path) -> None:
     answers = [{"model": m, "response": m, "score": 1.0} for m in MODELS]
     rows = [{"instruction": f"I{i}", "completions": each} for i, each in enumerate((answers, [], None))]
