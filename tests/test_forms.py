@@ -24,6 +24,7 @@ from crowdselect.pool.lmeval import logs_in
 from crowdselect.pool.rowforms import Form
 from crowdselect.pool.wideforms import unlisted
 from crowdselect.selection.folder import training_records
+from crowdselect.selection.inspection import inspect_pool
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a row says
@@ -444,6 +445,48 @@ def test_objects_per_model(kind: str, tmp_path: Path) -> None:
     rows = [{"prompt": "P", "responses": {"a": "x", "b": "y"}, "scores": {"a": 1.0, "b": 2.0}}]
     with open_pool(write(tmp_path, rows, kind)) as pool:
         assert (pool.models, pool.scores().tolist(), answered(pool)) == (("a", "b"), [[1, 2]], ["x", "y"])
+
+
+@TYPED
+@pytest.mark.parametrize(
+    ("field", "role"),
+    [("text", {}), ("content", {}), ("response", {}), ("content", {"role": "assistant"})],
+)
+def test_an_object_per_model_with_numbers_beside_its_answer(
+    field: str, role: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "id": f"P{i}",
+            "prompt": f"Do {i}",
+            "answers": {
+                "a": {**role, field: f"x{i}", "helpfulness": 3, "verbosity": i, "finish_reason": "length"},
+                "b": {**role, field: f"y{i}", "helpfulness": 1, "verbosity": 2, "finish_reason": "stop"},
+            },
+        }
+        for i in range(2)
+    ]
+    rows.append({"id": "P2", "prompt": "Do 2", "answers": {"a": None, "b": rows[0]["answers"]["b"]}})
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert (pool.layout, pool.models) == ("structs", ("a", "b"))
+        assert pool.reward_columns == ("helpfulness", "verbosity")
+        assert str(pool.scores("helpfulness").tolist()) == "[[3.0, 1.0], [3.0, 1.0], [nan, 1.0]]"
+        assert str(pool.scores("verbosity").tolist()) == "[[0.0, 2.0], [1.0, 2.0], [nan, 2.0]]"
+        cells = [("P0", "a"), ("P1", "b"), ("P2", "a")]
+        assert pool.responses(cells) == ["x0", "y1", None]
+        assert [found.get("cut", 0) for found in pool.endings()] == [2, 0]
+
+
+@TYPED
+def test_samples_that_are_objects_of_each_model(kind: str, tmp_path: Path) -> None:
+    said = [{"text": "x", "helpfulness": 1}, {"text": "y", "helpfulness": 3}]
+    rows = [{"id": "q0", "prompt": "P", "answers": dict.fromkeys(MODELS, said)}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.scores("helpfulness").tolist() == [[2.0] * len(MODELS)]
+        assert pool.responses([("q0", "m-1b")] * 2, [0.0, 1.0]) == ["x", "y"]
+    rows = [{"id": "q0", "prompt": "P", "answers": {m: [{"text": "x"}, {"text": "y"}] for m in MODELS}}]
+    with open_pool(write(tmp_path, rows, kind)) as pool:  # parts of one answer
+        assert pool.responses([("q0", "m-1b")]) == ["xy"]
 
 
 @TYPED
@@ -921,3 +964,74 @@ def test_rows_keep_their_order_whatever_is_asked_of_them() -> None:
 def test_a_prompt_that_only_looks_like_a_list_stays_as_it_is(text):
     assert unlisted(text) == text
     assert unlisted("['a', 'b']") == "a\nb"
+
+
+def test_answers_without_prompts_are_told_where_these_are_missing(tmp_path: Path) -> None:
+    rows = [
+        {"session_id": f"{i:016x}", "turn": 1, "generator": m, "output": "x", "score": i, "strengths": "s"}
+        for i in range(3)
+        for m in MODELS
+    ]
+    joined = (
+        "no column is known to hold the prompts; if they are in another file, join the two by session_id (pandas: "
+        "pd.merge(ANSWERS, PROMPTS, on='session_id')), or read the rewards without texts with `columns='id=session_id'`"
+    )
+    path = write(tmp_path, rows, "parquet")
+    with pytest.raises(LayoutError) as caught:
+        open_pool(path)
+    other = "; if one of strengths holds them, name the column with `columns='instruction=COLUMN'`"
+    assert str(caught.value).endswith(joined + other)
+    with open_pool(path, columns={"id": "session_id"}) as pool:
+        assert (len(pool.ids), pool.scores().tolist()) == (3, [[i] * len(MODELS) for i in range(3)])
+    bare = [{name: value for name, value in row.items() if name != "strengths"} for row in rows]
+    with pytest.raises(LayoutError) as caught:
+        open_pool(write(tmp_path, bare, "parquet"))
+    assert str(caught.value).endswith(joined)
+    nameless = [{name: value for name, value in row.items() if name != "session_id"} for row in rows]
+    with pytest.raises(LayoutError, match=r"; name the column with `columns='instruction=COLUMN'`$"):
+        open_pool(write(tmp_path, nameless, "parquet"))
+
+
+ID_TEXTS = {
+    "hex": lambda i: f"{i:04x}39103a10b54043",
+    "uuid": lambda i: f"6739103A-10b5-4043-8c1e-00000000{i:04d}",
+    "numbers": lambda i: str(1000 + i),
+}
+
+
+@pytest.mark.parametrize("texts", ID_TEXTS)
+def test_instructions_that_are_ids_are_warned_of(run: Any, texts: str, tmp_path: Path) -> None:
+    from crowdselect.engine.here import run_here
+
+    rows = [
+        {"session_id": ID_TEXTS[texts](i), "generator": m, "output": f"x{i} {m}", "score": i + j}
+        for i in range(4)
+        for j, m in enumerate(MODELS)
+    ]
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for part in (0, 1):
+        write(folder, rows[part * len(rows) // 2 : (part + 1) * len(rows) // 2], "parquet", f"part-{part}")
+    named = ("--columns", "instruction=session_id")
+    chosen = ("--budget", 2, "--clusters", 0, "--weights", "difficulty=1", "-o", tmp_path / "out")
+    told = "4 of the 4 instructions look like ids"
+    for ran in (run("inspect", folder, *named), run("select", folder, *named, *chosen)):
+        assert " ".join((ran.out + ran.err).split()).count(told) == 1
+    options = Options(budget=2, clusters=0, weights={"difficulty": 1})
+    with open_pool(folder, columns={"instruction": "session_id"}) as pool:
+        assert [told in line for line in select(pool, options, run=run_here).warnings].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("猫", "日本の首都は", "写一首诗"),
+        ("Hello", "hi", "deface"),
+        ("12 + 7", "x=3", "1/7"),
+        ("7", "a b", "8"),
+    ],
+)
+def test_short_prompts_are_no_ids(texts: tuple[str, ...], tmp_path: Path) -> None:
+    rows = crowd(instruction=lambda i, _: texts[i])
+    with open_pool(write(tmp_path, rows, "parquet")) as pool:
+        assert not any("look like ids" in line for line in inspect_pool(pool)["warnings"])

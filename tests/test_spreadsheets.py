@@ -420,6 +420,67 @@ def test_headings_of_merged_cells(
         assert pool.scores().tolist() == [[score(t, m) for m in NAMES] for t in pool.instructions()]
 
 
+def levels(*above: list[str], models: str = "model") -> list[list[Any]]:
+    """What pandas writes of a pivot: a line of what the columns hold, one of models, those above, and the data."""
+    kinds = [kind for kind in ("response", "score") for _ in NAMES]
+    data = [
+        [*[n, p][2 - len(above[0]) :], *(answer(p, m) for m in NAMES), *(score(p, m) for m in NAMES)]
+        for n, p in enumerate(PROMPTS)
+    ]
+    data[1][-5:-3] = ["None", ""]
+    data[1][-1] = ""
+    heads = [[*above[0], *kinds], [models, *above[0][1:], *NAMES, *NAMES]]
+    if len(above) > 1:
+        heads = [[*[""] * len(above[1]), *kinds], [models, *[""] * (len(above[1]) - 1), *NAMES, *NAMES]]
+        heads.append([*above[1], *[""] * len(kinds)])
+    return [*heads, *data]
+
+
+def swapped(rows: list[list[Any]]) -> list[list[Any]]:
+    return [rows[1], rows[0], *rows[2:]]
+
+
+PIVOTS = {
+    "two index columns": levels(["", ""], ["task_id", "prompt"]),
+    "one index column": levels([""], ["prompt"]),
+    "no name of the models": levels(["", ""], ["task_id", "prompt"], models=""),
+    "names in line 1": levels(["task_id", "prompt"], models=""),
+    "models above": swapped(levels([""], ["prompt"])),
+    "models above, names in line 2": swapped(levels(["task_id", "prompt"], models="")),
+}
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("sign", [",", ";"])
+@pytest.mark.parametrize("form", PIVOTS)
+def test_several_lines_of_headings(
+    form: str, sign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table(tmp_path / "pivot.csv", PIVOTS[form], sign)
+    told = refused_table(path)
+    assert told.startswith(
+        f"{path}: the file seems to have several lines of headings, as a pandas pivot has: line 1 ("
+    )
+    with open_pool(made_by_line(told, tmp_path, monkeypatch)) as pool:
+        assert (pool.layout, pool.models) == ("long", NAMES)
+        texts = pool.instructions().tolist()
+        assert sorted(texts) == sorted(PROMPTS)
+        at = texts.index(PROMPTS[1])
+        wanted = [[score(t, m) for m in NAMES] for t in texts]
+        wanted[at][-1] = float("nan")
+        assert str(pool.scores("score").tolist()) == str(wanted)
+        own = pool.ids[at]
+        cells = [(own, NAMES[0]), (own, NAMES[1]), (own, NAMES[2])]
+        assert pool.responses(cells) == [answer(PROMPTS[1], NAMES[0]), "None", None]
+
+
+def test_names_that_are_only_twice_there_are_no_levels(tmp_path: Path) -> None:
+    for first in (["prompt", "response", "response"], ["prompt", "score", "score"]):
+        rows = [first, ["Name a prime.", "Two.", "Three."], ["Name a river.", "Elbe.", "Rhine."]]
+        told = refused_table(table(tmp_path / "twice.csv", rows))
+        assert "differ at most in case; rename one" in told
+
+
 @pytest.mark.parametrize("how", [{}, {"skip_invalid": True}])
 def test_columns_without_a_name_or_a_value_are_none(how: dict[str, Any], tmp_path: Path) -> None:
     for rows in (cells(long(score)), cells(wide("{}"))):

@@ -9,6 +9,7 @@ from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.fastchat import refuse_fastchat
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.idlike import id_columns
 from crowdselect.pool.inner import parts_inside
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
@@ -76,11 +77,10 @@ def textless(form: Fitted, columns: Columns) -> str | None:
     """Give a column that looks like the text of instructions where a form has no place for one; None = all is well."""
     if form.names.asked:
         return None
-    kinds = {"text", "list", "struct", "mixed"}
     texts = (
         _TEXT_COLUMNS - {"task"} if form.name == "matrix" else _TEXT_COLUMNS
     )  # there it names what was tested
-    return next((n for n, kind in columns.items() if n.casefold() in texts and kind.name in kinds), None)
+    return next((n for n, kind in columns.items() if n.casefold() in texts and kind.name in _WORDY), None)
 
 
 def no_instruction(path: str, name: str) -> LayoutError:
@@ -158,11 +158,26 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
             "name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='file'` takes the model from names of files",
         )
     if names.model is not None and not names.asked and names.id is None:
-        return (
-            "long, which lacks an id or the instruction",
-            "name the column with `columns='instruction=COLUMN'`",
-        )
+        return "long, which lacks an id or the instruction", _without_prompts(columns, names)
     return None
+
+
+def _without_prompts(columns: Columns, names: Names) -> str:
+    """What to do where no column is known to hold the prompts."""
+    ids = [name for name in id_columns(columns) if name not in names.taken]
+    others = [n for n, kind in columns.items() if kind.name in _WORDY and n not in {*names.taken, *ids}]
+    named = "name the column with `columns='instruction=COLUMN'`"
+    if not ids:
+        return named
+    told = (
+        f"no column is known to hold the prompts; if they are in another file, join the two by {ids[0]} (pandas: "
+        f"pd.merge(ANSWERS, PROMPTS, on={ids[0]!r})), or read the rewards without texts with `columns='id={ids[0]}'`"
+    )
+    return f"{told}; if one of {', '.join(others[:_NAMED])} holds them, {named}" if others else told
+
+
+_NAMED = 10  # columns that a message names
+_WORDY = frozenset({"text", "list", "struct", "mixed"})
 
 
 FORMS: dict[str, Form] = {

@@ -1,12 +1,15 @@
-"""The headings of a CSV file: where they are if titles stand above them, and columns that have none."""
+"""The headings of a CSV file: where they are if titles stand above them, several lines of them, and columns that have none."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from crowdselect.errors import InputError
+from crowdselect.pool.modelcolumns import ANSWERS, SCORES
 
 _UNNAMED = re.compile(r"\s*(Unnamed: \d+)?\s*")
+_VALUES = re.compile(rf"({'|'.join((*ANSWERS, *SCORES))})s?", re.IGNORECASE)
+_LONGEST = 100  # characters of a heading
 _NUMBER = re.compile(r"\s*[+-]?\d+([.,]\d+)?\s*%?\s*")
 
 
@@ -90,3 +93,49 @@ def refuse_titles(file: Path, lines: Sequence[tuple[int, Sequence[str]]], sign: 
             f"skiprows={first - 1}, nrows={last - first + 1}{apart}).T; pd.read_csv({str(file)!r}, header=None, skiprows={last}"
             f"{apart}, names=(h[0].ffill().fillna('') + ' ' + h[1].fillna('')).str.strip()).to_csv('pool.csv', index=False)"
         )
+
+
+def refuse_levels(file: Path, lines: Sequence[tuple[int, Sequence[str]]], sign: str) -> None:
+    """Stop where two lines together are the headings, as of a pandas pivot: what a column holds, and the model whose it is.
+
+    Args:
+        file: The file.
+        lines: The first lines that are not blank: the number of each, from 1, and its cells.
+        sign: What stands between cells.
+
+    Raises:
+        InputError: From some column on, names of the first line recur, the second tells these columns apart, and either the
+            third, with the names of the columns before, is empty there, or the second has the same names under each.
+    """
+    (_, above), (_, below) = (*lines, (0, []), (0, []))[:2]
+    third = lines[2][1] if len(lines) > 2 else []
+    first = next((at for at, cell in enumerate(above) if _bare(cell) and above.count(cell) > 1), 0)
+    pairs = list(zip(above[first:], below[first:], strict=False))
+    told = all(_bare(one) and _bare(two) and len(two) <= _LONGEST for one, two in pairs)
+    if not first or len(above) != len(below) or not told or len(set(pairs)) < len(pairs):
+        return
+    named = bool(third) and all(map(_bare, third[:first])) and not any(map(_bare, third[first:]))
+    under = [{two for own, two in pairs if own == one} for one in above[first:]]
+    alike = len(set(above[first:])) > 1 and all(own == under[0] for own in under)
+    if not named and (not alike or any(_NUMBER.fullmatch(two) for _, two in pairs)):
+        return
+    names = (
+        third[:first]
+        if named
+        else [_bare(one) or _bare(two) for one, two in zip(above[:first], below[:first], strict=True)]
+    )
+    names = ["index" if name in {"", "model"} else name for name in names]
+    level = 0 if any(_VALUES.fullmatch(two.strip()) for _, two in pairs) else 1
+    apart = "" if sign == "," else f", sep={sign!r}"
+    raise InputError(
+        f"{file}: the file seems to have several lines of headings, as a pandas pivot has: line 1 ({_few(above[first:])}) and "
+        f"line 2 ({_few(below[first:])}); one answer per row is wanted; let pandas: "
+        f"pd.read_csv({str(file)!r}, header=[0, 1], index_col={list(range(first))}{apart}, keep_default_na=False, "
+        f"na_values=['']).rename_axis(index={names!r})"
+        f".stack(level={level}, future_stack=True).dropna(how='all').rename_axis({[*names, 'model']!r}).reset_index()"
+        ".to_csv('pool.csv', index=False)"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))[:80]

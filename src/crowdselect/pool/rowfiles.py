@@ -19,7 +19,7 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
-from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_titles
+from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_levels, refuse_titles
 from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, iconv, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
@@ -522,7 +522,7 @@ def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
         usual: The delimiter that its name promises.
 
     Raises:
-        InputError: It is not UTF-8, or not CSV, or titles stand above its headings.
+        InputError: It is not UTF-8, or not CSV, or titles stand above its headings, or these are several lines.
     """
     with open_text(file) as stream:
         head = stream.read(_SNIFFED).removeprefix(MARK)
@@ -538,7 +538,9 @@ def dialect_of(file: Path, *, usual: str = ",") -> Dialect:
         delimiter = usual
     title = next((s for s, row in found.items() if len(row) > len(found[delimiter]) and is_title(row)), None)
     delimiter = title or delimiter  # there may be a comma in a title
-    refuse_titles(file, _first_rows(text, delimiter), delimiter)
+    rows = _first_rows(text, delimiter)
+    refuse_levels(file, rows, delimiter)
+    refuse_titles(file, rows, delimiter)
     doubled = re.search(r'[^,;\t|\n"]""|""[^,;\t|\r\n"]', text) is not None
     return Dialect(delimiter, _ESCAPED.search(text) is not None and not doubled, tuple(found[delimiter]))
 

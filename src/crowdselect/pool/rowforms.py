@@ -1,7 +1,7 @@
 """Forms whose rows hold one answer, or lists of answers: a record of a form, and a function from a row to its answers."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -300,18 +300,7 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
             if model is None:
                 raise MalformedError(f"a {by} in {name} is missing")
             count[model] = count.get(model, -1) + 1
-            values = {
-                n: v for n, v in each.items() if n not in {by, text, *_OWN} and not isinstance(v, list | dict)
-            }
-            yield Answer(
-                model,
-                each.get(text) if text else None,
-                sample_again(count[model]),
-                values,
-                system=each.get("custom_system_prompt"),
-                reasoning=each.get("reasoning") or each.get("reasoning_content"),
-                finish_reason=each.get("finish_reason"),
-            )
+            yield answer_of(each, text, model, sample_again(count[model]), but=(by,))
 
     return Fitted(
         name="ultrafeedback",
@@ -319,7 +308,7 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
         answers=answers,
         names=names.without_answer(),
         taken=frozenset({name, "models"} & set(columns)),
-        fields=tuple(n for n in fields if n not in {by, text, *_OWN}),
+        fields=own_fields(fields, text, but=(by,)),
         many=True,
     )
 
@@ -327,6 +316,35 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
 _OWN = frozenset(
     {"custom_system_prompt", "principle", "critique", "reasoning", "reasoning_content", "finish_reason"}
 )
+
+
+def own_fields(fields: Iterable[str], text: str | None, *, but: Collection[str] = ()) -> tuple[str, ...]:
+    """The fields of objects with answers that are their rewards and other values: all but the text and what belongs to it."""
+    return tuple(n for n in fields if n not in {text, *but, *_OWN})
+
+
+def answer_of(
+    said: Mapping[str, Any], text: str | None, model: str, sample: float | None, *, but: Collection[str] = ()
+) -> Answer:
+    """Take the answer that an object holds, with the values beside its text.
+
+    Args:
+        said: The object.
+        text: The field of its text; None = it has none.
+        model: Whose it is.
+        sample: Its number.
+        but: Fields that are no values of the answer.
+    """
+    own = {n: said[n] for n in own_fields(said, text, but=but) if not isinstance(said[n], list | dict)}
+    return Answer(
+        model,
+        said.get(text) if text else None,
+        sample,
+        own,
+        system=said.get("custom_system_prompt"),
+        reasoning=said.get("reasoning") or said.get("reasoning_content"),
+        finish_reason=said.get("finish_reason"),
+    )
 
 
 def is_number(kind: Kind) -> bool:

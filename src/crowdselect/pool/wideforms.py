@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
@@ -13,11 +13,14 @@ from crowdselect.pool.modelcolumns import ANSWERS, SCORES, columns_by_model, is_
 from crowdselect.pool.parts import ROUTED, Names, is_said
 from crowdselect.pool.rowfiles import Row
 from crowdselect.pool.rowforms import (
+    TEXT_FIELDS,
     Answer,
     Fitted,
     MalformedError,
+    answer_of,
     is_number,
     number_in,
+    own_fields,
     sample_again,
 )
 
@@ -165,10 +168,12 @@ def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
         (
             n
             for n in ("responses", "answers", "completions", "outputs", "generations")
-            if _per_model(columns.get(n), is_said)
+            if _per_model(columns.get(n), _is_answered)
         ),
         None,
     )
+    inside = {n for own in columns[texts].fields.values() for n in _fields(own)} if texts else set()
+    text = next((n for n in TEXT_FIELDS if n in inside), None)
     numbers = [n for n in columns if _per_model(columns[n], _are_numbers) and n not in names.taken]
     numbers = [n for n in numbers if n in {"scores", "rewards", "ratings", "correct"}]
     if texts is None and (not numbers or _has_one_answer(names)):
@@ -181,11 +186,44 @@ def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
         scored = {name: row.get(name) or {} for name in numbers}
         for model in sorted({*said, *(model for found in scored.values() for model in found)}):
             values = {_singular(name): found.get(model) for name, found in scored.items()}
-            yield from _each_sample(model, said.get(model), values)
+            for answer in _each_sample(model, said.get(model), values):
+                yield _unpacked(answer, text)
 
     taken = {*numbers, *([texts] if texts else [])}
     says = f"a value per model in {' and '.join(sorted(taken))}"
-    return _wide("structs", says, names, answers, taken, map(_singular, numbers))
+    fields = (*map(_singular, numbers), *own_fields(sorted(inside), text, but=_SPEAKERS))
+    return _wide("structs", says, names, answers, taken, fields)
+
+
+def _is_answered(kind: Kind) -> bool:
+    """Whether a value is an answer of a model, or an object that holds one, or a list of such."""
+    return is_said(kind) or bool(set(TEXT_FIELDS) & set(_fields(kind)))
+
+
+def _fields(kind: Kind) -> Mapping[str, Kind]:
+    """The fields of an object, or of those of a list that are no turns or parts."""
+    if kind.name == "list":
+        return {} if kind.item is None or _is_piece(kind.item.fields) else kind.item.fields
+    return kind.fields
+
+
+def _is_piece(fields: Collection[str]) -> bool:
+    """Whether an object of a list is a turn or a part of a text, so that the list is one answer."""
+    return bool(_SPEAKERS & set(fields)) or set(fields) == {"text"}
+
+
+_SPEAKERS = frozenset({"role", "from", "type"})
+
+
+def _unpacked(answer: Answer, text: str | None) -> Answer:
+    """An answer whose object is taken apart; what is a text stays, and so does a message beside its values."""
+    given = answer.response
+    if text is None or answer.model is None or not isinstance(given, dict):
+        return answer
+    found = answer_of(given, text, answer.model, answer.sample, but=_SPEAKERS)
+    found.values |= answer.values
+    found.response = given if _SPEAKERS & set(given) else found.response
+    return found
 
 
 def _has_one_answer(names: Names) -> bool:
@@ -198,7 +236,7 @@ def _each_sample(model: str, text: Any, values: Mapping[str, Any]) -> Iterator[A
     listed = {
         name: found
         for name, found in {"the text": text, **values}.items()
-        if isinstance(found, list) and not any(isinstance(part, dict) for part in found)
+        if isinstance(found, list) and not any(isinstance(part, dict) and _is_piece(part) for part in found)
     }
     if not listed:
         if text is not None or any(value is not None for value in values.values()):

@@ -11,6 +11,7 @@ from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
+from crowdselect.pool.idlike import id_lines, like_ids
 from crowdselect.pool.layouts import unlikely
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.rendered import counts_of, read_as, template_lines
@@ -136,6 +137,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *doubts,
             *equal,
             *template_lines(forms),
+            *id_lines(like_ids(pool.text_array)),
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
             *([empty_line(empty)] if empty else []),

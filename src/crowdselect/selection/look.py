@@ -15,6 +15,7 @@ from crowdselect.numeric.irt import items_of
 from crowdselect.numeric.metrics import METRICS, Ties, of_samples
 from crowdselect.numeric.responses import check_answer, fits_of
 from crowdselect.pool.codes import to_numpy
+from crowdselect.pool.idlike import id_lines
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.rendered import read_as, template_lines
 from crowdselect.pool.rewards import respelt_note
@@ -225,8 +226,16 @@ def _rows(shards: Shards, request: _Request) -> Rows:
         weighted = [name for name in numbers if options.weights.get(name)]
         metrics |= {name: numbers[name] for name in weighted}
     owner, owner_notes = _owners(merged, look, options)
-    forms = [sum(of_shards) for of_shards in zip(*(facts["forms"] for facts in merged.facts), strict=True)]
-    notes += [*owner_notes, *([] if examples is None else examples.notes), *template_lines(forms)]
+    forms, like = (
+        [sum(of_shards) for of_shards in zip(*(facts[name] for facts in merged.facts), strict=True)]
+        for name in ("forms", "like_ids")
+    )
+    notes += [
+        *owner_notes,
+        *([] if examples is None else examples.notes),
+        *template_lines(forms),
+        *id_lines(like),
+    ]
     places = Places.of(merged.shard, merged.numbers("row"), counts=[facts["rows"] for facts in merged.facts])
     blank, groups = np.zeros(len(ids), dtype=np.bool_), np.arange(len(ids))
     if options is not None:

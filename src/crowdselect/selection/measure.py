@@ -25,6 +25,7 @@ from crowdselect.pool.batches import Targets
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.connection import connect
 from crowdselect.pool.howread import HowRead
+from crowdselect.pool.idlike import like_ids
 from crowdselect.pool.layouts import reward_columns
 from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.pool.rendered import counts_of
@@ -191,6 +192,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     ids, matrix = pool.id_array, matrix_of(pool, look)
     hashes = content_hash(ids)
     rows, options, forms = np.arange(len(hashes)), look.options, np.zeros(0, dtype=np.int64)
+    like = [0, 0]
     if look.below is not None:
         rows = np.flatnonzero(_limit_keys(hashes, look.limit_seed) <= look.below)
     if len(rows) < len(hashes):
@@ -208,7 +210,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     }
     if options is not None:
         columns |= _text_columns(pool, look, options, rows)
-        forms = pool.prompt_forms[rows]
+        forms, like = pool.prompt_forms[rows], like_ids(_texts(pool, rows))
         columns["left_out"] = pa.array(pool.left_out()[rows], pa.string())
         columns["needs"] = pa.array(pool.needs()[rows], pa.string())
     elif look.digests:
@@ -217,6 +219,7 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
     rewarded = ~np.isnan(matrix.scores)
     facts = {
         "forms": counts_of(forms),
+        "like_ids": like,
         "rows": len(hashes),
         "per_model": rewarded.sum(axis=0).tolist(),
         "lowest": float(np.nanmin(matrix.scores)) if rewarded.any() else None,
@@ -438,8 +441,15 @@ def _digests(pool: Pool, rows: IntArray) -> tuple[Any, Any]:
     """Digests of the texts of some rows, null where there is none, and the texts; Arrow arrays."""
     import pyarrow as pa
 
-    texts = pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
+    texts = _texts(pool, rows)
     return pa.array(digests(texts), mask=~to_numpy(texts.is_valid())), texts
+
+
+def _texts(pool: Pool, rows: IntArray) -> Any:  # noqa: ANN401  (an Arrow array)
+    """The texts of some rows, null where there is none."""
+    import pyarrow as pa
+
+    return pool.text_array if len(rows) == len(pool.text_array) else pool.text_array.take(pa.array(rows))
 
 
 def _named_columns(pool: Pool, look: Look, rows: IntArray, answers: ChosenAnswers) -> dict[str, Any]:
