@@ -198,7 +198,8 @@ def test_every_format_file_type_and_trainer(run, sim, name, file_type, trainer):
     assert ran.code == 0, ran.err
     file = Path("out") / f"train.{file_type}"
     rows = train("out") if file_type == "jsonl" else pq.read_table(file).to_pylist()
-    assert [list(row) for row in rows] == [FORMATS[name]] * 6
+    tools = ["tools"] if trainer == "llamafactory" and name != "alpaca" else []
+    assert [list(row) for row in rows] == [[*FORMATS[name], *tools]] * 6
     files = {None: [], "trl": ["trl.sh"], "llamafactory": ["dataset_info.json", "llamafactory.yaml"]}[trainer]
     written = {"README.md", "manifest.json", "selection.parquet", file.name, *files}
     assert {p.name for p in Path("out").iterdir()} == written

@@ -621,3 +621,39 @@ def test_calls_that_llamafactory_would_skip_are_left_out(run, tmp_path):
         in ran.err
     )
     assert sorted(row.id for row in read_rows(str(out)).rows) == ["q2", "q3", "q4", "q5"]
+
+
+def test_a_sharegpt_file_with_calls_reaches_each_trainer_whole(run, tmp_path):
+    """What `train` reads is the same, whichever trainer the folder was written for."""
+    rows = [
+        {
+            "conversations": [
+                {"from": "human", "value": f"What is {i} * 3?"},
+                {"from": "function_call", "value": json.dumps({"name": "times", "arguments": {"x": i}})},
+                {"from": "observation", "value": str(3 * i)},
+                {"from": "gpt", "value": f"{3 * i}, says {model}."},
+            ],
+            "tools": json.dumps([{"name": "times", "parameters": {}}]),
+            "model": model,
+            "score": i / 10 + place / 3,
+        }
+        for i in range(4)
+        for place, model in enumerate(("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct"))
+    ]
+    pool = tmp_path / "pool.json"
+    pool.write_text(json.dumps(rows), encoding="utf-8")
+    found = {}
+    for trainer, more in (
+        ("axolotl", ()),
+        ("llamafactory", ()),
+        ("llamafactory", ("--format", "sharegpt", "--file-type", "parquet")),
+    ):
+        out = tmp_path / "-".join((trainer, *more[1::2]))
+        ran = run("select", pool, "--budget", 4, "--clusters", 0, "--for", trainer, *more, "-o", out)
+        assert ran.code == 0, ran.err
+        found[out.name] = read_rows(str(out))
+    assert len({rows.fingerprint() for rows in found.values()}) == 1
+    row = found["axolotl"].rows[0]
+    assert [turn["role"] for turn in row.prompt] == ["user", "assistant", "tool"]
+    assert row.prompt[1]["tool_calls"][0]["function"]["name"] == "times"
+    assert row.tool_names == {"times"}
