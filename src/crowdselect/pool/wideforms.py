@@ -221,7 +221,7 @@ def _unpacked(answer: Answer, text: str | None) -> Answer:
     if text is None or answer.model is None or not isinstance(given, dict):
         return answer
     found = answer_of(given, text, answer.model, answer.sample, but=_SPEAKERS)
-    found.values |= answer.values
+    found.values |= {name: value for name, value in answer.values.items() if value is not None}
     found.response = given if _SPEAKERS & set(given) else found.response
     return found
 
