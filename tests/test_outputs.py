@@ -486,3 +486,9 @@ def test_parents_must_be_there():
     Path("file").write_text("x")
     with pytest.raises(OutputError, match="there is no folder"):
         check_output("file/b", inputs=[], overwrite=False, folder=True)
+
+
+def test_an_output_that_a_glob_does_not_match_may_stand_beside_its_files(run, sim):
+    Path("part-1.parquet").write_bytes(Path(sim).read_bytes())
+    assert run("metrics", "part-*.parquet", "-o", "metrics.parquet").code == 0
+    run("metrics", "part-*.parquet", "-o", "part-m.parquet").refuses("would be read as a part of the pool")

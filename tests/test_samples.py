@@ -546,3 +546,29 @@ def test_copies_of_rows_are_not_called_samples_that_differ(tmp_path):
     assert samples == [
         "8 answers share instruction and model and have no sample number: they are samples, numbered by their content"
     ]
+
+
+@pytest.mark.parametrize("layout", ["long", "pairs"])
+@pytest.mark.parametrize(("reasoning", "second"), [("keep", 0.9), ("drop", 0.2)])
+def test_other_reasoning_makes_another_answer_where_it_is_trained_on(tmp_path, layout, reasoning, second):
+    """Two models that reason differently to one end: with their reasoning they are two answers, without it one."""
+    said = {"a": ("Two and two.", "4", 1.0), "b": ("Three and one.", "4", 0.9), "c": ("Guess.", "5", 0.2)}
+    rows = []
+    for at in range(12):
+        texts = {model: f"<think>{why}</think>{end}" for model, (why, end, _) in said.items()}
+        values = {model: value - at / 1000 for model, (*_, value) in said.items()}
+        if layout == "long":
+            rows += [
+                {"id": at, "instruction": f"Sum {at}?", "model": m, "response": texts[m], "score": values[m]}
+                for m in said
+            ]
+        else:
+            columns = {f"response_{m}": texts[m] for m in said} | {f"score_{m}": values[m] for m in said}
+            rows.append({"id": at, "instruction": f"Sum {at}?", **columns})
+    with open_pool(rows, reasoning=reasoning) as pool:
+        options = Options(budget=3, clusters=0, answers_per_row=2, weights={"difficulty": 1})
+        folder = export(select(pool, options), pool, tmp_path / "out")
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    ends = [line["messages"][-1]["content"].rpartition(">")[2] for line in lines]
+    assert sorted(ends) == (["4"] * 6 if second == 0.9 else ["4"] * 3 + ["5"] * 3)

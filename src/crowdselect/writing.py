@@ -4,6 +4,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,8 @@ def check_beside(path: str | os.PathLike[str], *, pool: str, files: Iterable[Pat
     target, place = Path(os.path.realpath(path)), Path(os.path.realpath(pool))
     real = {Path(os.path.realpath(file)) for file in files}
     homes = {file.parent for file in real}
-    if place in real:
+    named = Path(pool).name  # a glob reads what it matches alone
+    if place in real or (has_magic(named) and not folder and not fnmatch(target.name, named)):
         return
     inside = place in target.parents and place not in homes
     if inside or (target.parent in homes and not folder):

@@ -306,7 +306,8 @@ class Pool:
         """Tell apart the texts of answers within an id.
 
         Args:
-            texts: "folded": but for case and white space; "spaced": but for white space.
+            texts: "folded": but for case and white space; "spaced": but for white space, and with the reasoning before
+                them, unless that is to be dropped.
 
         Returns:
             Shape (N, M): answers of the same number have the same text, -1 = no text.
@@ -627,9 +628,14 @@ class Pool:
             parts = [sql for sql in (view.text, view.messages, view.tools) if sql is not None]
             everything = f"concat_ws(chr(31), {', '.join(parts)})" if parts else None
             return TallAnswers(
-                self._source, layout, self._index, everything=everything, row_number=view.row_number
+                self._source,
+                layout,
+                self._index,
+                everything=everything,
+                row_number=view.row_number,
+                reasoned=self.read.reasoning == "keep",
             )
-        return WideAnswers(self._source, layout, self._index)
+        return WideAnswers(self._source, layout, self._index, reasoned=self.read.reasoning == "keep")
 
     @cached_property
     def _joined(self) -> RewardsFile | None:

@@ -56,6 +56,7 @@ class TallAnswers:
         *,
         everything: str | None = None,
         row_number: str | None = None,
+        reasoned: bool = True,
     ) -> None:
         """See `Pool`.
 
@@ -65,12 +66,14 @@ class TallAnswers:
             index: The instructions.
             everything: SQL of what a row holds besides, by which equal rows are known.
             row_number: SQL of the number of the user's row that a row was made of.
+            reasoned: Whether answers are trained on with their reasoning, so that another makes another answer.
         """
         self._source = source
         self._layout = replace(layout, rewards=Directed(layout.rewards, nested=layout.nested))
         self._index = index
         self._everything = everything
         self._row_number = row_number
+        self._reasoned = reasoned
 
         self.notes: list[str] = []
         """What was found while answers were put in order, one line each."""
@@ -330,9 +333,9 @@ class TallAnswers:
 
     @cached_property
     def _spaced(self) -> IntArray:
-        """The same, but for white space alone."""
-        spaced = partial(folded, case=True)
-        return to_numpy(self._flat(self._each(spaced, self._response or "NULL::VARCHAR"))).astype(np.int64)
+        """The same, but for white space alone, and of what is trained on."""
+        spaced, trained = partial(folded, case=True), self._whole if self._reasoned else self._response
+        return to_numpy(self._flat(self._each(spaced, trained or "NULL::VARCHAR"))).astype(np.int64)
 
     def _codes(self, sql: str) -> IntArray:
         """Number the distinct texts of the answers' rows, shape (A,)."""

@@ -25,11 +25,12 @@ _ROOM = 1 << 25  # values read from a source at a time: 256 MB of float64
 class WideAnswers:
     """A column per model."""
 
-    def __init__(self, source: Source, layout: Wide, index: Index) -> None:
+    def __init__(self, source: Source, layout: Wide, index: Index, *, reasoned: bool = True) -> None:
         self._source = source
         self._layout = layout
         self._index = index
         self.models = layout.models
+        self._reasoned = reasoned
 
     def scores(self, reward: str) -> FloatArray:
         """Read a reward, shape (N, M), NaN = none, column by column."""
@@ -149,7 +150,8 @@ class WideAnswers:
         """Tell apart the texts, shape (N, M); see `Pool.text_codes`."""
         out = np.full(self._shape, -1, dtype=np.int64, order="F")
         case = texts == "spaced"
-        self._fill(out, {model: folded(sql, case=case) for model, sql in self._responses.items()})
+        found = self._raw if case and self._reasoned else self._responses
+        self._fill(out, {model: folded(sql, case=case) for model, sql in found.items()})
         return out
 
     def lengths(self) -> FloatArray:
