@@ -223,12 +223,17 @@ def test_calls_of_tools_reach_the_trainer_as_the_template_writes_them(objective)
     [("sft", "chat template"), ("simpo", "trainer for simpo"), ("orpo", "trainer for orpo")],
 )
 def test_tools_that_have_no_place_are_told_as_select_tells_them(run, objective, place):
-    with_tools(objective)
-    ran = run(
+    rows = with_tools(objective)
+    asked_for = (
         "train", "tools.jsonl", "--base", "base", "--objective", objective, "-o", "m", "--dry-run", *FAST
-    )
+    )  # fmt: skip
+    ran = run(*asked_for)
     assert ran.code == 2
-    assert f"it needs tools, which the {place} does not hold; leave the row out" in ran.err
+    assert f"it needs tools, which the {place} does not hold" in ran.err
+    assert "2 of 3 rows are malformed" in ran.err
+    ran = run(*asked_for, "--skip-invalid", "--json")
+    assert ran.code == 0, ran
+    assert json.loads(ran.out)["rows"] == len(rows) - 2
     assert REASONS["no_tools"] == "it needs tools, which the format does not hold"
 
 

@@ -39,7 +39,7 @@ REASONS: dict[str, str] = {
     "excluded": "listed in `exclude`",
     "not_included": "not listed in `include`",
     "malformed": "its row is malformed (what is wrong follows the colon)",
-    "not_text": "it holds something other than text, or all its answers do, such as calls of tools",
+    "not_text": "it holds something other than text, such as an image, or all its answers do, such as calls of tools",
     "bad_turns": "its messages are not turns that an answer may follow, or that the format holds",
     "no_tools": NEEDS_TOOLS.format("format"),
     "no_instruction": "it has no text",

@@ -14,7 +14,7 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.progress import Progress
 from crowdselect.reward.loading import one_line
 from crowdselect.terminal import shown_path
-from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows
+from crowdselect.train.rows import Length, TrainRow, TrainRows, divide, lengths, read_rows, without_unheld
 from crowdselect.train.settings import Objective, TrainSettings
 from crowdselect.train.student import EXTRA, Student, read_student
 
@@ -242,7 +242,9 @@ def gather(data: str, *, base: str, settings: TrainSettings, skip_invalid: bool 
         data, skip_invalid=skip_invalid
     )  # first: errors in it are reported before the libraries are loaded
     student = read_student(base, settings)
-    return TrainInputs(source, student, settings.filled(_objective(source, settings)))
+    filled = settings.filled(_objective(source, settings))
+    source = without_unheld(source, student, objective=str(filled.objective), skip_invalid=skip_invalid)
+    return TrainInputs(source, student, filled)
 
 
 def prepare(gathered: TrainInputs, *, progress: Progress | None = None) -> Prepared:

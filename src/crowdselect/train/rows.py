@@ -7,7 +7,7 @@ are the answer, and what the limit cuts.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -370,6 +370,36 @@ class Length:
     """Whether the template writes the prompt differently when an answer follows."""
 
 
+def without_unheld(
+    source: TrainRows, student: Student, *, objective: str, skip_invalid: bool = False
+) -> TrainRows:
+    """Leave out the rows with tools that the student's template, or the trainer, does not hold.
+
+    Args:
+        source: The rows.
+        student: The base model, for its template.
+        objective: What is minimised.
+        skip_invalid: Leave them out, counted like malformed rows, instead of stopping at them.
+
+    Raises:
+        InputError: There are some, and they are not to be left out, or no other row is there; the message counts them.
+    """
+
+    def held(row: TrainRow) -> TrainRow:
+        if row.tool_names and objective in _WITHOUT_TOOLS:
+            raise InputError(f"id {row.id!r}: {NEEDS_TOOLS.format(f'trainer for {objective}')}; dpo does")
+        if row.tool_names:
+            _ids(row, row.prompt, student, ask=True)
+        return row
+
+    malformed = Malformed(skip=skip_invalid)
+    rows = tuple(malformed.parsed(held, source.rows))
+    if not rows:
+        raise InputError("; ".join((f"{source.file}: holds no row to train on", *malformed.notes)))
+    notes = (*source.notes, *malformed.notes)
+    return replace(source, rows=rows, malformed=source.malformed + malformed.count, notes=notes)
+
+
 def lengths(
     rows: Sequence[TrainRow],
     student: Student,
@@ -396,10 +426,6 @@ def lengths(
     counted = []
     for at, row in enumerate(rows):
         answers = [row.answer] if objective == "sft" or row.rejected is None else [row.answer, row.rejected]
-        if objective in _WITHOUT_TOOLS and row.tool_names:
-            raise InputError(
-                f"id {row.id!r}: {NEEDS_TOOLS.format(f'trainer for {objective}')}; leave the row out, or train with dpo"
-            )
         prompt = _ids(row, row.prompt, student, ask=True)
         parts = [_part(row, prompt, answer, student, limit=limit, objective=objective) for answer in answers]
         counted.append(
@@ -450,8 +476,7 @@ def _ids(row: TrainRow, messages: Messages, student: Student, *, ask: bool) -> l
         ) from error
     if not all(name in text for name in row.tool_names):
         raise InputError(
-            f"id {row.id!r}: {NEEDS_TOOLS.format('chat template')}; leave the row out, or give another template with "
-            "`chat_template`"
+            f"id {row.id!r}: {NEEDS_TOOLS.format('chat template')} (another one is given with `chat_template`)"
         )
     ids: list[int] = encoded["input_ids"]
     return ids
