@@ -377,6 +377,14 @@ def test_the_output_of_a_batch_service_lacks_what_was_asked(run, options):
     )
 
 
+@pytest.mark.parametrize("columns", [(), ("--columns", "messages=body.messages,model=body.model")])
+def test_the_requests_of_a_batch_service_are_no_answers(run, columns):
+    lines("requests.jsonl", batch()[1])
+    run("inspect", "requests.jsonl", *columns).refuses(
+        "the requests that a batch service was sent, which hold no answers; open its output"
+    )
+
+
 @pytest.mark.parametrize("place", ["request", "request.body", "body"])
 def test_the_output_of_a_batch_service_with_its_requests(run, place):
     rows = []

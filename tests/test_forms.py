@@ -81,6 +81,25 @@ def test_an_answer_that_is_no_text_has_none(tmp_path: Path) -> None:
     with open_pool(write(tmp_path, rows, "jsonl")) as pool:
         assert answered(pool)[:4] == [None, "a01", None, None]
         assert list(pool.left_out()) == [None, "not_text", None]
+        notes = inspect_pool(pool)["notes"]
+    words = "what is asked, or every answer, holds something other than text, such as an image"
+    assert f"1 instruction cannot be chosen: {words}" in notes
+
+
+def test_ratings_of_people_inside_an_object_are_proposed(tmp_path: Path) -> None:
+    """As Argilla exports them: the error names where they are, and the next one what makes a number of them."""
+    rows = [
+        {
+            "fields": {"prompt": f"Do {i}", "response": f"a{i}{j}"},
+            "metadata": {"model": f"m{j}"},
+            "responses": {"rating": [{"value": i + j, "status": "submitted"}]},
+        }
+        for i in range(3)
+        for j in range(2)
+    ]
+    line = "instruction=fields.prompt,model=metadata.model,response=fields.response,reward=responses.rating'"
+    with pytest.raises(LayoutError, match=re.escape(line)):
+        open_pool(write(tmp_path, rows, "jsonl"))
 
 
 @ALL

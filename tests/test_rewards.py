@@ -561,8 +561,9 @@ def test_the_line_makes_a_number_of_a_list_of_ratings(kind, tmp_path, monkeypatc
         r"row 1: responses.rating is a list \(of objects with status, user_id, value\), wanted a number; pandas makes the "
         r"mean of value where status is 'submitted', to be read from pool.\w+ with reward=reward in `columns`: "
     )
-    with pytest.raises(InputError, match=wanted) as told:
-        open_pool(path, columns={"reward": "responses.rating"})
+    for name in ("responses.rating", "responses.rating.value"):
+        with pytest.raises(InputError, match=wanted) as told:
+            open_pool(path, columns={"reward": name})
     exec(str(told.value).partition(" in `columns`: ")[2], {"pd": pandas})
     made = "pool.parquet" if kind == "parquet" else "pool.jsonl"
     with open_pool(made, columns={"reward": "reward"}) as pool:
@@ -629,6 +630,9 @@ def test_the_id_of_a_second_file_may_have_a_rarer_name_that_is_there_alone(run, 
         assert pool.reward_columns == ("score",)
         np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])
         assert f"rewards: question_id of {second} is taken for the id" in pool.notes
+    renamed = [{"custom_id" if k == "question_id" else k: v for k, v in row.items()} for row in judged]
+    with open_pool(tmp_path / "pool.jsonl", rewards=write("batch", renamed)) as pool:
+        np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])
     usual = write("usual", [row | {"id": row["question_id"], "question_id": 9} for row in judged])
     with open_pool(tmp_path / "pool.jsonl", rewards=usual) as pool:
         np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])

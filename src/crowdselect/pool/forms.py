@@ -10,7 +10,7 @@ from crowdselect.pool.columns import Columns
 from crowdselect.pool.fastchat import refuse_fastchat
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.idlike import id_columns
-from crowdselect.pool.inner import parts_inside
+from crowdselect.pool.inner import parts_inside, ratings_inside
 from crowdselect.pool.layouts import LAYOUTS
 from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
 from crowdselect.pool.rowforms import (
@@ -22,6 +22,7 @@ from crowdselect.pool.rowforms import (
     fit_samples,
     fit_ultrafeedback,
     is_batch,
+    is_requests,
 )
 from crowdselect.pool.wideforms import (
     fit_matrix,
@@ -49,8 +50,10 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     refuse_fastchat(columns, names, how, path=path)
     named = names.model is not None or how.model is not None or has_lists(columns)
     apart = sides_of(columns) or pair_of(columns)
-    if (apart and not named and fit_battles(columns, names, how) is None) or (
-        is_batch(columns) and not names.asked
+    if (
+        (apart and not named and fit_battles(columns, names, how) is None)
+        or (is_batch(columns) and not names.asked)
+        or (is_requests(columns) and names.response is None)
     ):
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
@@ -100,12 +103,14 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), and no column says which model gave {' and '.join(unnamed)}; "
             "wanted columns chosen_model and rejected_model, and if there are scores chosen_score and rejected_score"
         )
-    if is_batch(columns) and not names.asked:
-        return LayoutError(
-            f"{path}: this is the output of a batch service, which does not hold what was asked; pandas joins it with the file of "
+    if is_requests(columns) or (is_batch(columns) and not names.asked):
+        sent = "these are the requests that a batch service was sent, which hold no answers; open its output instead"
+        got = (
+            "this is the output of a batch service, which does not hold what was asked; pandas joins it with the file of "
             "requests: pd.read_json(OUTPUT, lines=True).merge(pd.read_json(REQUESTS, lines=True), on='custom_id')"
             ".to_json('pool.jsonl', orient='records', lines=True)"
         )
+        return LayoutError(f"{path}: {sent if is_requests(columns) else got}")
     sides = sides_of(columns)
     if sides and (names.asked or names.id is not None) and pair is None:
         models = ", ".join(str(side.model) for side in sides.values())
@@ -140,6 +145,8 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     if inside:
         telling = {"completions": "ultrafeedback", "model_names": "distilabel", "generations": "samples"}
         closest = next((form for what, form in telling.items() if what in inside), "long")
+        ratings = ratings_inside(columns)
+        inside |= {} if ratings is None or "response" not in inside else {"reward": ratings}
         remedy = f"name them with `columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
         return f"{closest}, with its parts inside other columns ({', '.join(inside.values())})", remedy
     lists = [name for name in ANSWER_LISTS if name in columns]

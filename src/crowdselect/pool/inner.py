@@ -72,6 +72,39 @@ def path_to(columns: Columns, name: str) -> tuple[FieldPath, Kind] | None:
     return None
 
 
+def list_on_the_way(columns: Columns, name: str) -> str:
+    """Name the list that a path goes into, of which it is told what makes one value; else the path itself.
+
+    Example:
+        >>> ratings = Kind("list", item=Kind("struct", fields={"value": Kind("number")}))
+        >>> list_on_the_way({"said": Kind("struct", fields={"rating": ratings})}, "said.rating.value")
+        'said.rating'
+    """
+    outer = name
+    while "." in outer and path_to(columns, outer) is None:
+        outer = outer.rpartition(".")[0]
+    found = path_to(columns, outer)
+    return outer if found is not None and found[1].name == "list" else name
+
+
+def ratings_inside(columns: Columns) -> str | None:
+    """Find a list of ratings inside an object, as of several annotators, by its name; None = there is none.
+
+    Example:
+        >>> ratings = Kind("list", item=Kind("struct", fields={"value": Kind("number")}))
+        >>> ratings_inside({"said": Kind("struct", fields={"rating": ratings})})
+        'said.rating'
+    """
+    places = (
+        f"{outer}.{field}"
+        for outer, kind in columns.items()
+        for field, inner in kind.fields.items()
+        if FIRST_REWARDS.fullmatch(field) and inner.item is not None
+        if any(map(is_number, inner.item.fields.values()))
+    )
+    return next(places, None)
+
+
 def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401  (whatever a file holds)
     """The value at a path of a row; None where there is none.
 

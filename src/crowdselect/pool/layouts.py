@@ -164,7 +164,7 @@ def reward_columns(columns: Columns, *, path: str) -> RewardColumns:
     Raises:
         LayoutError: There is no id or no model column.
     """
-    rarer = [name for name in RARER_IDS if name in columns]
+    rarer = [name for name in (*RARER_IDS, "custom_id") if name in columns]
     name = _id_column(columns) or (rarer[0] if len(rarer) == 1 else None)
     if name is None or "model" not in columns:
         raise LayoutError(

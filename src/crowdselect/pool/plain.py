@@ -41,7 +41,7 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import batch_parts, path_to, value_at, within
+from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, rows_in
@@ -164,6 +164,9 @@ class _Rewriting:
             del self._columns[name]
         if is_batch(self._columns):
             self._how = how = replace(how, columns=batch_parts(self._columns) | how.named)
+        if "reward" in how.named:
+            reward = list_on_the_way(self._columns, how.named["reward"])
+            self._how = how = replace(how, columns=how.named | {"reward": reward})
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
@@ -393,7 +396,10 @@ class _Rewriting:
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
         if self._found.kind == "lm-eval":
-            read = "lm-evaluation-harness: the newest logged samples of each model and task"
+            read = (
+                "lm-evaluation-harness: the newest logged samples of each model and task; a prompt is all that the model was "
+                "sent, with the solved examples of a few-shot task"
+            )
         return "; ".join((read, *self._names.notes))
 
     def _evaluations(self) -> list[str]:

@@ -116,6 +116,11 @@ def is_batch(columns: Columns) -> bool:
     return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
 
 
+def is_requests(columns: Columns) -> bool:
+    """Say whether rows are what a batch service is sent: they name a model, and hold no answer."""
+    return {"custom_id", "method", "url", "body"} <= set(columns) and "response" not in columns
+
+
 def fit_batch(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     """Recognise the output of a batch service beside its requests."""
     if not is_batch(columns) or not names.asked or "choices" not in columns["response"].fields["body"].fields:

@@ -26,6 +26,7 @@ from crowdselect.selection.rewards import (
     marker_lines,
     rewards_in,
 )
+from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 
 _MOST_REWARDS = 6  # reward columns described when none is named
@@ -91,7 +92,12 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     if pool.has_responses:
         empty = int(empty_answers(pool, [*matrices]).sum()) if matrices else 0
     with_text = np.array([text is not None for text in texts], dtype=bool)
-    malformed = np.array([str(why).startswith("malformed") for why in pool.left_out()], dtype=bool)
+    barred = [str(why) for why in pool.left_out()]
+    malformed = np.array([why.startswith("malformed") for why in barred], dtype=bool)
+    other = barred.count("not_text")
+    if other:
+        words = "cannot be chosen: what is asked, or every answer, holds something other than text, such as an image"
+        notes = [*notes, f"{counted(other, 'instruction')} {words}"]
     endings = pool.endings()
     repeated = np.count_nonzero(duplicate_groups(texts) != np.arange(len(texts)))
     most = max((int((~np.isnan(matrix)).sum(axis=1).max()) for matrix in matrices.values()), default=0)
