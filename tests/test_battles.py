@@ -348,3 +348,13 @@ def test_right_answers_are_no_scores(kind: str, tmp_path: Path) -> None:
     ]
     with open_pool(write(tmp_path, rows, kind)) as pool:
         assert pool.models == ("m",)
+
+
+def test_a_row_with_an_answer_of_its_own_is_no_battle(run):
+    """Two judges, or a reference, beside a model, its answer and its score: the answer is the row's."""
+    own = [{"id": f"q{i}", "instruction": f"Do {i}", "model": m, "response": f"{m} {i}", "score": i + j}
+           for i in range(6) for j, m in enumerate(("oak-7b", "ash-7b"))]  # fmt: skip
+    sides = {"model_a": "x", "model_b": "y", "score_a": 1, "score_b": 0.5}
+    with open_pool([row | sides for row in own]) as pool:
+        assert (pool.layout, pool.models, pool.usual_reward) == ("long", ("ash-7b", "oak-7b"), "score")
+        assert pool.responses([("q0", "oak-7b")]) == ["oak-7b 0"]

@@ -130,3 +130,14 @@ def test_the_line_holds_within_the_folder_and_with_a_quote_in_its_name(run, benc
 def test_judgments_whose_prompt_is_named_are_refused_too(run, bench):
     file = str(bench / "model_judgment" / "gpt-4_single.jsonl")
     run("inspect", file, "--columns", "instruction=user_prompt").refuses("these are the judgments")
+
+
+def test_answers_beside_turns_are_a_crowd():
+    """A pool may keep the columns of the questions that it was made of."""
+    rows = [
+        {"question_id": i, "turns": [f"Do {i}", "Again"], "instruction": f"Do {i}",
+         "completions": [{"model": m, "response": f"{m} {i}", "score": i + j} for j, m in enumerate("ab")]}
+        for i in range(4)
+    ]  # fmt: skip
+    with open_pool(rows) as pool:
+        assert (pool.models, len(pool.ids)) == (("a", "b"), 4)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from commands import Ran
+from crowdselect import open_pool
 
 ROOT = Path(__file__).resolve().parent.parent
 README, DOCS = ROOT / "README.md", ROOT / "docs" / "pools.md"
@@ -220,3 +221,21 @@ def test_every_line_of_the_readme_leads_to_its_section() -> None:
 def test_preference_pairs_are_no_crowd(tmp_path: Path, run: Callable[..., Ran]) -> None:
     jsonl(tmp_path / "pairs.jsonl", [{"prompt": "Say 1", "chosen": "1", "rejected": "2"}])
     run("inspect", tmp_path / "pairs.jsonl").refuses("preference pairs")
+
+
+def test_objects_of_models_may_call_their_number_by_its_reward_model():
+    rows = [
+        {"id": str(i), "instruction": f"Do {i}", "oak-7b": {"skywork": i}, "ash-7b": {"skywork": 9 - i}}
+        for i in range(4)
+    ]
+    with open_pool(rows) as pool:
+        assert (pool.models, pool.reward_columns) == (("ash-7b", "oak-7b"), ("skywork",))
+
+
+def test_examples_beside_the_numbers_of_models_are_no_answers():
+    shots = [{"model": "a", "content": "b"}]
+    rows = [
+        {"id": str(i), "instruction": f"Do {i}", "oak": i, "ash": 9 - i, "history": shots} for i in range(4)
+    ]
+    with open_pool(rows) as pool:
+        assert (pool.layout, pool.models) == ("matrix", ("ash", "oak"))

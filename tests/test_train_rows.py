@@ -396,6 +396,11 @@ def test_questions_with_references_are_told_as_what_they_are(trainer, ending):
     assert "malformed" not in said
 
 
+def test_no_question_beside_a_reference_is_one_line():
+    with pytest.raises(InputError, match="1 of 1 rows is malformed"):
+        read_rows(str(written([{"id": "a", "prompt": [], "reference": "x"}])))
+
+
 def test_an_answer_beside_a_reference_is_trained_on():
     chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
     (row,) = read_rows(str(written([{"messages": chat, "ground_truth": "4"}]))).rows

@@ -177,6 +177,8 @@ def fit_battles(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     sides, shared = _complete(columns)
     if len(sides) < 2 or has_lists(columns) or {"model", "response"} & set(how.named):
         return None
+    if names.model is not None and names.response is not None and how.layout != "battles":
+        return None  # the row has an answer of its own
     if set(sides) != set(PAIR) and not shared:
         return None  # who won says nothing of how good both are
     chats = any(

@@ -14,6 +14,7 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.parts import Names
 
 _ANSWERS = frozenset({"question_id", "model_id", "choices"})
+_OF_QUESTIONS = frozenset({"turns", "reference"})
 _JUDGMENTS = frozenset({"question_id", "model", "judge", "user_prompt", "judgment", "score", "turn"})
 _JOIN = (
     "SELECT q.question_id AS id, q.* EXCLUDE (question_id, turns), q.turns[1] AS instruction, a.model_id AS model, "
@@ -36,7 +37,10 @@ def refuse_fastchat(columns: Columns, names: Names, how: HowRead, *, path: str) 
         LayoutError: It is one.
     """
     what = _part(columns)
-    if what is None or (what == "questions" and (names.model or how.model or how.named)):
+    more = any(kind.name in {"list", "struct"} for name, kind in columns.items() if name not in _OF_QUESTIONS)
+    if what is None or (
+        what == "questions" and (names.model or how.model or how.named or names.asked or more)
+    ):
         return
     root = _root(path)
     judged = sorted((root / "model_judgment").glob("*_single.jsonl"))

@@ -250,13 +250,20 @@ def _names_rows(name: str) -> bool:
     return _ROW_NUMBERS.fullmatch(name) is not None or _IDS.fullmatch(name) is not None
 
 
+_SIZE = re.compile(r"[-_ ]\d+(\.\d+)?[bB](?![a-zA-Z0-9])")
+
+
 def may_be_model(name: str) -> bool:
     """Say whether a numeric column may be a model of a wide file, by its name: no reward, nor what tells of the row.
 
     Example:
         >>> may_be_model("llama-8b"), may_be_model("reward"), may_be_model("best_idx"), may_be_model("total_votes")
         (True, False, False, False)
+        >>> may_be_model("real-time-7b")
+        True
     """
+    if _SIZE.search(name):
+        return True
     about = any(known.fullmatch(name) for known in (_ABOUT_ROWS, _TOTALS, _PLACES, FIRST_REWARDS))
     return not (about or no_model(name))
 
@@ -293,7 +300,10 @@ def _is_matrix(columns: Columns) -> bool:
 
 
 def zoo_models(columns: Columns) -> tuple[str, ...]:
-    """Structs with `content` are models, but for a single message; where none has it, several with a reward of one name are."""
+    """Structs with `content` are models, but for a single message; where none has it, several with a reward of one name.
+
+    Where all objects have the same fields, any number that they share is one: it may be called by its reward model.
+    """
     structs = {
         name: kind.fields
         for name, kind in columns.items()
@@ -303,8 +313,9 @@ def zoo_models(columns: Columns) -> tuple[str, ...]:
     if answered:
         message = len(answered) == 1 and "role" in structs[answered[0]]
         return () if message else tuple(sorted(answered))
+    same = len(set(map(frozenset, structs.values()))) == 1
     rewards = {
-        name: {n for n, kind in fields.items() if kind.name in NUMERIC and says_reward(n)}
+        name: {n for n, kind in fields.items() if kind.name in NUMERIC and (same or says_reward(n))}
         for name, fields in structs.items()
     }
     scored = sorted(name for name, found in rewards.items() if found)

@@ -196,9 +196,11 @@ def _is_for_rl(record: Row | Broken) -> bool:
     if isinstance(record, Broken) or not any(record.get(name) is not None for name in HOLDS_REFERENCE):
         return False
     asked = record.get("messages") or record.get("prompt")
-    is_question = isinstance(asked, list) and isinstance(asked[-1], dict) and asked[-1].get("role") == "user"
+    is_question = (
+        isinstance(asked, list) and asked and isinstance(asked[-1], dict) and asked[-1].get("role") == "user"
+    )
     answers = {name for names in _FORMS for name in names} - {"messages", "prompt", "instruction"}
-    return is_question and all(record.get(name) is None for name in answers)
+    return bool(is_question) and all(record.get(name) is None for name in answers)
 
 
 def _row(placed: tuple[str, Row | Broken]) -> TrainRow:
