@@ -12,10 +12,18 @@ from typing import Any
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.content import ROLES, written
 from crowdselect.pool.howread import HowRead
-from crowdselect.pool.layouts import no_model
+from crowdselect.pool.layouts import FIRST_REWARDS, no_model
 from crowdselect.pool.parts import Names, has_lists, is_said
 from crowdselect.pool.rowfiles import Row
-from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, may_hold_numbers, number_in, text_of
+from crowdselect.pool.rowforms import (
+    Answer,
+    Fitted,
+    MalformedError,
+    is_number,
+    may_hold_numbers,
+    number_in,
+    text_of,
+)
 
 PAIR = ("chosen", "rejected")
 """The sides of a preference pair, and usually the columns of its answers."""
@@ -177,8 +185,10 @@ def fit_battles(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     sides, shared = _complete(columns)
     if len(sides) < 2 or has_lists(columns) or {"model", "response"} & set(how.named):
         return None
-    if names.model is not None and names.response is not None and how.layout != "battles":
-        return None  # the row has an answer of its own
+    scored = any(FIRST_REWARDS.fullmatch(name) and is_number(kind) for name, kind in columns.items())
+    own = names.model is not None and names.response is not None and (names.response == "response" or scored)
+    if own and how.layout != "battles":
+        return None  # the row is an answer itself
     if set(sides) != set(PAIR) and not shared:
         return None  # who won says nothing of how good both are
     chats = any(
