@@ -230,12 +230,3 @@ def test_objects_of_models_may_call_their_number_by_its_reward_model():
     ]
     with open_pool(rows) as pool:
         assert (pool.models, pool.reward_columns) == (("ash-7b", "oak-7b"), ("skywork",))
-
-
-def test_examples_beside_the_numbers_of_models_are_no_answers():
-    shots = [{"model": "a", "content": "b"}]
-    rows = [
-        {"id": str(i), "instruction": f"Do {i}", "oak": i, "ash": 9 - i, "history": shots} for i in range(4)
-    ]
-    with open_pool(rows) as pool:
-        assert (pool.layout, pool.models) == ("matrix", ("ash", "oak"))

@@ -638,16 +638,3 @@ def test_the_id_of_a_second_file_may_have_a_rarer_name_that_is_there_alone(run, 
         np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])
         assert not any("is taken for the id" in note for note in pool.notes)
     run("inspect", tmp_path / "pool.jsonl", "--rewards", doubtful).refuses("not a rewards file")
-
-
-def test_what_is_left_of_several_is_meant_only_where_its_name_says_so(run, tmp_path):
-    """A number that all answers share is no reward, but that makes none of the number beside it."""
-    numbers = {"upvotes": lambda i, j: i % 5, "sentences": varied}
-    path = scored(tmp_path / "pool.jsonl", numbers)
-    run("select", path, "--budget", 2, "--clusters", 0, "-o", tmp_path / "x").refuses(
-        "name the one to use with --reward"
-    )
-    assert "--reward sentences" in run("inspect", path).out
-    path = scored(tmp_path / "clear.jsonl", {"upvotes": lambda i, j: i % 5, "stars": varied})
-    with open_pool(path) as pool:
-        assert pool.usual_reward == "stars"

@@ -96,7 +96,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
             pool,
             options,
             rewards=columns,
-            reward=columns[0] if usual is None and len(columns) == 1 else reward,  # select wants its name
+            reward=reward,
             usual=usual,
             for_student=for_student,
             alone=len(found["crowd"]) == 1,

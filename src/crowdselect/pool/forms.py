@@ -72,7 +72,7 @@ def _unread(columns: Columns, names: Names, form: str) -> dict[str, str]:
     """The parts of a row that lie inside its objects, if a form leaves one of them out that matters: what → its path."""
     found = parts_inside(columns)
     matters = set() if names.asked else {"instruction", "messages"}
-    matters |= {"completions"} if form == "matrix" and not names.asked else set()
+    matters |= {"completions"} if form == "matrix" else set()
     return found if form in _OF_NUMBERS and matters & set(found) else {}
 
 

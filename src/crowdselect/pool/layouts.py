@@ -250,20 +250,13 @@ def _names_rows(name: str) -> bool:
     return _ROW_NUMBERS.fullmatch(name) is not None or _IDS.fullmatch(name) is not None
 
 
-_SIZE = re.compile(r"[-_ ]\d+(\.\d+)?[bB](?![a-zA-Z0-9])")
-
-
 def may_be_model(name: str) -> bool:
     """Say whether a numeric column may be a model of a wide file, by its name: no reward, nor what tells of the row.
 
     Example:
         >>> may_be_model("llama-8b"), may_be_model("reward"), may_be_model("best_idx"), may_be_model("total_votes")
         (True, False, False, False)
-        >>> may_be_model("real-time-7b")
-        True
     """
-    if _SIZE.search(name):
-        return True
     about = any(known.fullmatch(name) for known in (_ABOUT_ROWS, _TOTALS, _PLACES, FIRST_REWARDS))
     return not (about or no_model(name))
 

@@ -26,7 +26,6 @@ from crowdselect.pool.layouts import (
     candidates,
     no_reward,
     reward_columns,
-    says_reward,
     unlikely,
 )
 from crowdselect.pool.missing import without_values
@@ -325,18 +324,13 @@ class Rewards:
 
     @property
     def usual(self) -> str | None:
-        """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers.
-
-        One that is left because others are the same for all answers is meant only if its name says so.
-        """
+        """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
         first = [name for name in self.names if FIRST_REWARDS.fullmatch(name)]
         if len(first) == 1:
             return first[0]
         bools = self._own.bools | (frozenset() if self._columns is None else self._columns.bools)
         numbers = [name for name in self.likely if name not in bools]
-        alone = next((names[0] for names in (self.likely, numbers) if len(names) == 1), None)
-        is_left = any(not no_reward(name) for name in self._same)
-        return None if alone is None or (is_left and not says_reward(alone)) else alone
+        return next((names[0] for names in (self.likely, numbers) if len(names) == 1), None)
 
     @property
     def likely(self) -> tuple[str, ...]:
