@@ -484,7 +484,9 @@ def test_a_base_that_is_nowhere(run, monkeypatch):
     def unreachable(*_arguments, **_more):
         raise OSError("We couldn't connect to the hub")
 
-    monkeypatch.setattr("crowdselect.modelfolders.hub_trouble", lambda **_: None)  # as where there is a network
+    monkeypatch.setattr(
+        "crowdselect.modelfolders.hub_trouble", lambda **_: None
+    )  # as where there is a network
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", unreachable)
     run("train", "rows.jsonl", "--base", "m/nosuch", "-o", "m").refuses(
         "m/nosuch: there is no such folder here, and the Hub did not give its revision main: We couldn't connect"
