@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
 from crowdselect import METRICS, Crowd, Options, Pool, select, separability
-from crowdselect.compare.robustness import PAPER_METRICS, PAPER_WEIGHTS
+from crowdselect.compare.variants import PAPER_METRICS, PAPER_WEIGHTS
 from crowdselect.methods import method_named
 from crowdselect.methods.deita import deita
 from crowdselect.methods.easy import easy_weights

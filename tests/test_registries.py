@@ -19,8 +19,9 @@ from crowdselect import (
     random_control,
     select,
 )
-from crowdselect.compare.robustness import PAPER_METRICS, robustness
+from crowdselect.compare.robustness import robustness
 from crowdselect.compare.selections import compare
+from crowdselect.compare.variants import PAPER_METRICS
 from crowdselect.embed.vectors import EMBEDDERS, VectorKind, vector_kind
 from crowdselect.errors import OptionError, ShapeError
 from crowdselect.methods import METHODS, Argument, Entry, method_named

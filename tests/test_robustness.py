@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from crowdselect import Options, open_pool, select
-from crowdselect.compare.robustness import AXES, PAPER_WEIGHTS, SIZE_AXES, robustness, robustness_page
+from crowdselect.compare.robustness import robustness, robustness_page
+from crowdselect.compare.variants import AXES, PAPER_WEIGHTS, SIZE_AXES
 from crowdselect.crowd import Crowd
 from crowdselect.errors import InputError, OptionError
 from crowdselect.seeding import content_hash, reseeded

@@ -341,7 +341,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_robustness(found: "Robustness") -> None:
-    from crowdselect.compare.robustness import AXES, CHEAPEST, SIZE_AXES
+    from crowdselect.compare.variants import AXES, CHEAPEST, SIZE_AXES
     from crowdselect.terminal import counted, say, table, warn
 
     rows = [
