@@ -111,6 +111,17 @@ def test_a_place_that_cannot_be_written_stops_nothing(tmp_path):
         at.tell("two")
 
 
+def test_a_full_disk_keeps_no_half_of_the_file(tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "replace", full)
+    with Running(tmp_path / "out", "select", every=0.01) as at:
+        at.tell("one")
+        wait_for(lambda: at.problem is not None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_recipe_shows_its_step_as_well(tmp_path, run):
     folder = tmp_path / "recipe" / "steps" / "collect-12345678"
     folder.mkdir(parents=True)

@@ -127,8 +127,12 @@ class Running:
             stage = {} if self._stage is None else self._stage.facts(time.monotonic())
         facts = {**self._about, "began": self._began, "at": _now(), **stage}
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        beside.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        beside.replace(self._path)
+        try:
+            beside.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+            beside.replace(self._path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
         self._written = True
 
 
