@@ -41,10 +41,10 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_at, within
+from crowdselect.pool.inner import batch_parts, list_on_the_way, parts_inside, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
-from crowdselect.pool.lmeval import Log, rows_in
+from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -71,7 +71,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 9  # of what is written here: another one is written anew
+_VERSION = 10  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -170,6 +170,7 @@ class _Rewriting:
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
+        self._bare = self._bare_question() if found.kind == "lm-eval" else None
         self._told = found.models if "model" not in self._columns else ()
         if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
@@ -242,14 +243,16 @@ class _Rewriting:
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
             return dict(columns_of(self._found.files, self._found.kind, nested=self._may_be_nested))
-        seen = Seen()
-        for _, row in (each for log in self._found.logs for each in self._logged(log)):
-            if not isinstance(row, Broken):
-                seen.add(row)
-        found = {name: inner.kind() for name, inner in seen.fields.items()}
-        for name in ("response", "target"):
-            found[name] = Kind("text")
-        return found
+        return columns_in(self._found.logs, chosen=self._how.filter, path=self._found.path)
+
+    def _bare_question(self) -> str | None:
+        """What holds the question without solved examples, unless it is named; what a log holds of a document is else no column."""
+        inside = parts_inside({"doc": self._columns.pop("doc", Kind("text"))})
+        if {"instruction", "messages"}.isdisjoint(self._how.named):
+            return inside.get("instruction")
+        sent = {"instruction", "messages"} - set(self._how.named.values())
+        self._columns = {name: kind for name, kind in self._columns.items() if name not in sent}
+        return None
 
     def _may_be_nested(self, name: str) -> bool:
         """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
@@ -396,10 +399,13 @@ class _Rewriting:
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
         if self._found.kind == "lm-eval":
-            read = (
-                "lm-evaluation-harness: the newest logged samples of each model and task; a prompt is all that the model was "
-                "sent, with the solved examples of a few-shot task"
-            )
+            read = "lm-evaluation-harness: the newest logged samples of each model and task"
+            if {"instruction", "messages"}.isdisjoint(self._how.named):
+                read += (
+                    "; a prompt is all that the model was sent, with the solved examples of a few-shot task"
+                )
+            if self._bare is not None:
+                read += f" (the question alone: `columns='instruction={self._bare}'`)"
         return "; ".join((read, *self._names.notes))
 
     def _evaluations(self) -> list[str]:
