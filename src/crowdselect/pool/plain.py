@@ -22,6 +22,7 @@ from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
 from crowdselect.malformed import left_out_rows, malformed_rows
+from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.battles import fit_battles, unread_answers
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
@@ -41,7 +42,7 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import batch_parts, list_on_the_way, parts_inside, path_to, value_at, within
+from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, columns_in, rows_in
@@ -56,7 +57,7 @@ from crowdselect.pool.rowfiles import (
     other_lists,
     rows_of,
 )
-from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch, is_number
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_number
 from crowdselect.pool.textscores import wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
 
@@ -162,8 +163,11 @@ class _Rewriting:
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
+        self._requests: Requests | None = None
         if is_batch(self._columns):
-            self._how = how = replace(how, columns=batch_parts(self._columns) | how.named)
+            self._how = how = replace(how, columns=asked_in(self._columns) | how.named)
+            if found.kind == "json" and "body" in self._columns:
+                self._requests = Requests(found.files)
         if "reward" in how.named:
             reward = list_on_the_way(self._columns, how.named["reward"])
             self._how = how = replace(how, columns=how.named | {"reward": reward})
@@ -271,6 +275,7 @@ class _Rewriting:
             rows = self._logged(self._found.logs[number])
         else:
             rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
+            rows = rows if self._requests is None else self._requests.joined(rows)
         for at, row in rows:
             if not isinstance(row, Broken):
                 row |= {name: value_at(row, path) for name, path in self._paths.items()}
@@ -406,6 +411,9 @@ class _Rewriting:
                 )
             if self._bare is not None:
                 read += f" (the question alone: `columns='instruction={self._bare}'`)"
+        if self._requests is not None and self._requests.count:
+            read += f", joined with {self._requests.count} requests by custom_id"
+            read += " (as the id: `columns='id=custom_id'`)" if self._names.id is None else ""
         return "; ".join((read, *self._names.notes))
 
     def _evaluations(self) -> list[str]:
@@ -418,6 +426,10 @@ class _Rewriting:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
         notes += self._other_lists()
+        if self._requests is not None and self._requests.unanswered and self._requests.count:
+            notes.append(
+                f"{self._requests.unanswered} requests have neither an answer nor an error in these files"
+            )
         unread = unread_answers(self._columns, names)
         if unread:
             both = fit_battles(self._columns, names, HowRead()) is not None
@@ -516,7 +528,9 @@ class _Rewriting:
     def _of_row(self, row: Row, place: str, unnamed: str, at: int) -> Iterator[Row]:
         parted = None if self._form is None else self._form.parted
         try:
-            parts = [row] if parted is None else parted(row)
+            parts = [row] if parted is None else list(parted(row))
+            if not parts:
+                self._counts.add("rows are of requests that failed: they hold no answer, and are left out")
             yield from [made for part in parts for made in self._of_part(part, unnamed, at)]
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), self._id_of(row) or unnamed, at)
