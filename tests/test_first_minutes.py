@@ -386,16 +386,17 @@ def test_the_requests_of_a_batch_service_are_no_answers(run, columns):
     )
     Path("errors").mkdir()
     lines("errors/requests.jsonl", requests)
-    lines("errors/errors.jsonl", [row | {"response": FAILED} for row in output[:3]])
+    lines("errors/errors.jsonl", [row | {"response": FAILED[0]} for row in output[:3]])
     run("inspect", "errors", "--model", "oak-7b").refuses(
         "only requests that failed, and no answers; open its output, too"
     )
 
 
-FAILED = {
-    "status_code": 429,
-    "body": {"error": {"message": "Too many requests", "code": "rate_limit_exceeded"}},
-}
+FAILED = (
+    {"status_code": 429, "body": {"error": {"message": "Too many requests", "code": "rate_limit_exceeded"}}},
+    {"status_code": 400, "body": {"object": "error", "message": "Too long"}},
+)
+"""What comes back of a request that failed, from OpenAI and from vLLM."""
 
 
 def batches():
@@ -409,7 +410,9 @@ def batches():
         lines(f"batches/{model}_output.jsonl", came[:1:-1])
         if at:
             expired = {"response": None, "error": {"code": "batch_expired", "message": "Too late"}}
-            lines(f"batches/{model}_errors.jsonl", [came[0] | {"response": FAILED}, came[1] | expired])
+            lines(
+                f"batches/{model}_errors.jsonl", [came[0] | {"response": FAILED[at - 1]}, came[1] | expired]
+            )
     batch_list = [{"id": f"batch_{model}", "object": "batch", "status": "completed"} for model in MODELS]
     Path("batches/batches.json").write_text(json.dumps({"object": "list", "data": batch_list}, indent=2))
     with Path("grades.csv").open("w") as table:
@@ -482,6 +485,22 @@ def test_requests_under_one_custom_id_that_ask_different_things(run):
     )
 
 
+def test_output_beside_the_requests_of_another_batch(run):
+    batches()
+    Path("batches/oak-70b_input.jsonl").unlink()
+    run("inspect", "batches").refuses(
+        "Elm 2_output.jsonl: line 1 has the custom_id 'q39', under which there are more answers than requests",
+        "open the requests of every batch",
+    )
+    Path("batches/oak-7b_output.jsonl").unlink()
+    Path("batches/Elm 2_input.jsonl").unlink()
+    Path("batches/Elm 2_output.jsonl").unlink()
+    assert (
+        "note: oak-70b answered what oak-7b was asked: see that requests and output are of the same batch"
+        in run("inspect", "batches").err
+    )
+
+
 def cells(pool):
     """The id and model of every answer."""
     return [(pool.ids[i], pool.models[j]) for i, j in zip(*pool.answered().nonzero(), strict=True)]
@@ -493,7 +512,7 @@ def test_a_failed_request_is_not_held_against_its_instruction(run):
         row | {"request": {"messages": sent["body"]["messages"]}}
         for row, sent in zip(output, requests, strict=True)
     ]
-    rows[4]["response"] = FAILED
+    rows[4]["response"] = FAILED[0]
     lines("batch.jsonl", rows)
     assert "note: 1 rows are of requests that failed" in run("inspect", "batch.jsonl").err
     with open_pool("batch.jsonl") as pool:
@@ -564,7 +583,7 @@ def test_a_batch_of_texts_is_read_and_one_of_other_answers_is_not(run):
 def test_scores_in_the_output_of_a_batch_service_count(run):
     output, requests, scores = batch()
     Path("batch").mkdir()
-    output[4]["response"] = FAILED
+    output[4]["response"] = FAILED[0]
     lines("batch/output.jsonl", [row | scored for row, scored in zip(output, scores, strict=True)])
     lines("batch/requests.jsonl", requests)
     assert len(chosen(run, "batch")) == 4

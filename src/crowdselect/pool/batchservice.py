@@ -4,6 +4,7 @@ A request is {custom_id, method, url, body: {model, messages}}; what came back i
 choices}}, error}, in the output or, of requests that failed, in a file of errors.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _OWN = frozenset({"id", "custom_id", "response", "error", "request", "method", "
 """What a row of the service may have, or one that was joined with its request."""
 _ASKED = ("messages", "prompt", "input", "tools")
 """What is asked in the body of a request; other models may be asked the same in other settings."""
+_FIRST_ERROR = 400  # of the codes of HTTP
 _TOGETHER = (
     "at once: a folder that holds nothing else, or a glob that matches both (such as 'FOLDER/*.jsonl')"
 )
@@ -124,19 +126,34 @@ class Requests:
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._sent: dict[str, list[Mapping[str, Any]]] = {}
+        self._answered: Counter[str] = Counter()
         self.count = 0
         """How many requests there are."""
-        self.unanswered = 0
-        """Of how many neither an answer nor an error is there."""
+        self.others: dict[str, str] = {}
+        """Models that answered → a model that was asked under the same custom_id, where their names have nothing in common."""
+        errors = 0
         for row in (row for file in files for _, row in rows_of(file, "json")):
             if isinstance(row, Broken) or "custom_id" not in row:
                 continue
             if _is_request(row):
                 self._sent.setdefault(str(row["custom_id"]), []).append(_object(row["body"]))
                 self.count += 1
+            elif _has_failed(row):
+                errors += 1
             else:
-                self.unanswered -= 1
-        self.unanswered = max(self.unanswered + self.count, 0)
+                self._answered[str(row["custom_id"])] += 1
+        self.unanswered = max(self.count - errors - self._answered.total(), 0)
+        """Of how many requests neither an answer nor an error is there."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say once the rows were joined."""
+        lacking = f"{self.unanswered} requests have neither an answer nor an error in these files"
+        odd = "; ".join(f"{other} answered what {model} was asked" for other, model in self.others.items())
+        return [
+            *([lacking] if self.unanswered and self.count else []),
+            *([f"{odd}: see that requests and output are of the same batch"] if odd else []),
+        ]
 
     def joined(self, rows: Iterable[tuple[int, Row | Broken]]) -> Iterator[tuple[int, Row | Broken]]:
         """Give what came back, each row with the `body` of its request; the requests and the service's own lists of batches are left out."""
@@ -154,6 +171,11 @@ class Requests:
         sent = self._sent.get(str(row["custom_id"]), [])
         if not sent:
             return Broken(f"has the custom_id {row['custom_id']!r}, which no request in these files has")
+        if self._answered[str(row["custom_id"])] > len(sent):
+            return Broken(
+                f"has the custom_id {row['custom_id']!r}, under which there are more answers than requests; open the requests of "
+                "every batch, and no output twice"
+            )
         if not _alike(sent):
             sent = [body for body in sent if body.get("model") == _came(row).get("model")]
         if not sent or not _alike(sent):
@@ -161,8 +183,15 @@ class Requests:
                 f"has the custom_id {row['custom_id']!r}, under which several requests ask different things; open each batch alone, "
                 "its requests and its output, or make its custom_ids others than those of the other batches in both files"
             )
-        models = {body.get("model") for body in sent}
-        return {**row, "body": {**sent[0], "model": models.pop() if len(models) == 1 else None}}
+        models = [str(model) for body in sent if (model := body.get("model"))]
+        self._compare(str(_came(row).get("model") or ""), models)
+        return {**row, "body": {**sent[0], "model": models[0] if len(set(models)) == 1 else None}}
+
+    def _compare(self, answered: str, asked: Sequence[str]) -> None:
+        """Take note of a model that answers under a name which none has that was asked, nor a longer or shorter form of one."""
+        own = answered.casefold()
+        if own and asked and not any(own in each.casefold() or each.casefold() in own for each in asked):
+            self.others.setdefault(answered, asked[0])
 
 
 def _is_request(row: Row) -> bool:
@@ -180,7 +209,10 @@ def _came(row: Row) -> Mapping[str, Any]:
 
 
 def _has_failed(row: Row) -> bool:
-    return {name for name, value in _came(row).items() if value is not None} <= {"error"}
+    """Whether a request has no answer, but an error: its status says so, or what came back, which may be nothing."""
+    came, status = _came(row), _object(row.get("response")).get("status_code")
+    refused = isinstance(status, int | float) and status >= _FIRST_ERROR
+    return not came.get("choices") and (refused or not came or came.get("error") is not None)
 
 
 def _holds_more(row: Row) -> bool:

@@ -426,10 +426,7 @@ class _Rewriting:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
         notes += self._other_lists()
-        if self._requests is not None and self._requests.unanswered and self._requests.count:
-            notes.append(
-                f"{self._requests.unanswered} requests have neither an answer nor an error in these files"
-            )
+        notes += self._requests.notes if self._requests is not None else []
         unread = unread_answers(self._columns, names)
         if unread:
             both = fit_battles(self._columns, names, HowRead()) is not None

@@ -71,6 +71,7 @@ class RewardsFile:
         self._index = index
         self._answers = answers
         self._aliases = dict(read.aliases)
+        self._named = read.named.get("id")
         self._notes: list[str] = []
         self.lost = 0
         """How many rows belong to no answer; known once the file was read."""
@@ -155,7 +156,7 @@ class RewardsFile:
             name = self._columns.id_name
             column = (
                 ""
-                if name in ID_COLUMNS
+                if name in {*ID_COLUMNS, self._named}
                 else f"; `columns='id={name}'` takes those of the pool from its {name}, too"
             )
             return InputError(
