@@ -373,16 +373,170 @@ def lines(name, rows):
 def test_the_output_of_a_batch_service_lacks_what_was_asked(run, options):
     lines("batch.jsonl", batch()[0])
     run("inspect", "batch.jsonl", *options).refuses(
-        "the output of a batch service", "pandas joins it with the file"
+        "the output of a batch service", "open it and the file of requests at once"
     )
 
 
 @pytest.mark.parametrize("columns", [(), ("--columns", "messages=body.messages,model=body.model")])
 def test_the_requests_of_a_batch_service_are_no_answers(run, columns):
-    lines("requests.jsonl", batch()[1])
+    output, requests, _ = batch()
+    lines("requests.jsonl", requests)
     run("inspect", "requests.jsonl", *columns).refuses(
-        "the requests that a batch service was sent, which hold no answers; open its output"
+        "the requests that a batch service was sent, which hold no answers; open its output and them at once"
     )
+    Path("errors").mkdir()
+    lines("errors/requests.jsonl", requests)
+    lines("errors/errors.jsonl", [row | {"response": FAILED[0]} for row in output[:3]])
+    run("inspect", "errors", "--model", "oak-7b").refuses(
+        "only requests that failed, and no answers; open its output, too"
+    )
+
+
+FAILED = (
+    {"status_code": 429, "body": {"error": {"message": "Too many requests", "code": "rate_limit_exceeded"}}},
+    {"status_code": 400, "body": {"object": "error", "message": "Too long"}},
+)
+"""What comes back of a request that failed, from OpenAI and from vLLM."""
+
+
+def batches():
+    """The files of a batch per model, with the same custom_ids: requests, what came back in another order, and what failed."""
+    output, requests, _ = batch()
+    Path("batches").mkdir()
+    for at, model in enumerate(MODELS):
+        sent = [row | {"custom_id": f"q{n}"} for n, row in enumerate(requests[at :: len(MODELS)])]
+        came = [row | {"custom_id": f"q{n}"} for n, row in enumerate(output[at :: len(MODELS)])]
+        lines(f"batches/{model}_input.jsonl", sent)
+        lines(f"batches/{model}_output.jsonl", came[:1:-1])
+        if at:
+            expired = {"response": None, "error": {"code": "batch_expired", "message": "Too late"}}
+            lines(
+                f"batches/{model}_errors.jsonl", [came[0] | {"response": FAILED[at - 1]}, came[1] | expired]
+            )
+    batch_list = [{"id": f"batch_{model}", "object": "batch", "status": "completed"} for model in MODELS]
+    Path("batches/batches.json").write_text(json.dumps({"object": "list", "data": batch_list}, indent=2))
+    with Path("grades.csv").open("w") as table:
+        table.write("custom_id,model,grade\n")
+        for n, prompt in enumerate(PROMPTS):
+            table.writelines(f"q{n},{model},{score(prompt, model)}\n" for model in MODELS)
+
+
+@pytest.mark.parametrize("path", ["batches", "batches/*.jsonl", "batches/*"])
+def test_the_files_of_a_batch_service_are_read_together(run, path):
+    batches()
+    seen = run("inspect", path)
+    assert seen.code == 0, seen
+    assert "joined with 120 requests by custom_id (as the id: --columns id=custom_id)" in seen.out
+    assert "note: 4 rows are of requests that failed: they hold no answer, and are left out" in seen.err
+    assert "note: 2 requests have neither an answer nor an error in these files" in seen.err
+    with open_pool(path) as pool:
+        assert (pool.models, len(pool.ids), pool.malformed) == (tuple(sorted(MODELS)), 38, 0)
+        for id_, text in zip(pool.ids, pool.instructions(), strict=True):
+            prompt = text.rpartition("user: ")[2]
+            assert pool.responses([(id_, model) for model in MODELS]) == [
+                answer(prompt, model) for model in MODELS
+            ]
+    run("inspect", path, "--rewards", "grades.csv").refuses(
+        "--columns id=custom_id takes those of the pool from its custom_id"
+    )
+    first = chosen(run, path, "--columns", "id=custom_id", "--rewards", "grades.csv")[0]["messages"]
+    assert first[0] == {"role": "system", "content": "Be brief."}
+    assert first[2]["content"].endswith(first[1]["content"])
+
+
+def test_a_table_among_the_files_of_a_batch_service_is_told(run):
+    batches()
+    Path("grades.csv").rename("batches/grades.csv")
+    run("inspect", "batches").refuses(
+        "holds csv and json files",
+        "those of the batch service are opened as 'batches/*.jsonl', scores beside them with --rewards",
+    )
+    lines("other.jsonl", [{"prompt": "a", "model": "b"}])
+    Path("other.csv").write_text("prompt,model\na,b\n")
+    assert "batch" not in run("inspect", "other.*").err
+
+
+def test_requests_under_one_custom_id_that_ask_different_things(run):
+    """Of several models the model tells which is meant; nothing else does."""
+    output, requests, _ = batch()
+    for n, row in enumerate([*output[:4], *requests[:4]]):
+        row["custom_id"] = f"q{n % 4 // 3}"  # the first prompt of all three models, and the second of one
+    requests[1]["body"]["messages"] = [{"role": "user", "content": "What else?"}]
+    Path("batch").mkdir()
+    lines("batch/input.jsonl", requests[:4])
+    lines("batch/output.jsonl", output[:4])
+    with open_pool("batch") as pool:
+        asked = [pool.prompts([(id_, model)])[0][-1]["content"] for id_, model in cells(pool)]
+        assert sorted(asked) == sorted(["What else?", PROMPTS[0], PROMPTS[0], PROMPTS[1]])
+        assert pool.prompts([(cell, "oak-70b") for cell, model in cells(pool) if model == "oak-70b"])[0] == [
+            {"role": "user", "content": "What else?"}
+        ]
+    for row in (output[3], requests[3]):  # of a model that was asked something else under it
+        row["custom_id"] = "q0"
+    lines("batch/input.jsonl", requests[:4])
+    lines("batch/output.jsonl", output[:4])
+    run("inspect", "batch").refuses(
+        "output.jsonl: line 1 has the custom_id 'q0', under which several requests ask different things",
+        "2 of 4 rows are malformed",
+    )
+    lines("batch/output.jsonl", [*output[1:3], output[4]])
+    run("inspect", "batch").refuses(
+        "line 3 has the custom_id 'q4', which no request in these files has; 1 of 3 rows is malformed"
+    )
+
+
+def test_output_beside_the_requests_of_another_batch(run):
+    batches()
+    Path("batches/oak-70b_input.jsonl").unlink()
+    run("inspect", "batches").refuses(
+        "Elm 2_output.jsonl: line 1 has the custom_id 'q39', under which there are more answers than requests",
+        "open the requests of every batch",
+    )
+    Path("batches/oak-7b_output.jsonl").unlink()
+    Path("batches/Elm 2_input.jsonl").unlink()
+    Path("batches/Elm 2_output.jsonl").unlink()
+    assert (
+        "note: oak-70b answered what oak-7b was asked: see that requests and output are of the same batch"
+        in run("inspect", "batches").err
+    )
+
+
+def cells(pool):
+    """The id and model of every answer."""
+    return [(pool.ids[i], pool.models[j]) for i, j in zip(*pool.answered().nonzero(), strict=True)]
+
+
+def test_a_failed_request_is_not_held_against_its_instruction(run):
+    output, requests, _ = batch()
+    rows = [
+        row | {"request": {"messages": sent["body"]["messages"]}}
+        for row, sent in zip(output, requests, strict=True)
+    ]
+    rows[4]["response"] = FAILED[0]
+    lines("batch.jsonl", rows)
+    assert "note: 1 rows are of requests that failed" in run("inspect", "batch.jsonl").err
+    with open_pool("batch.jsonl") as pool:
+        assert (len(pool.ids), pool.malformed, len(cells(pool))) == (40, 0, 119)
+
+
+def test_what_a_batch_service_may_also_answer_is_told(run):
+    output, requests, _ = batch()
+    for came, sent in zip(output, requests, strict=True):
+        said = came["response"]["body"].pop("choices")[0]["message"]["content"]
+        came["response"]["body"]["output"] = [
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]}
+        ]
+        sent["body"]["input"] = sent["body"].pop("messages")[1]["content"]
+    Path("batch").mkdir()
+    lines("batch/input.jsonl", requests)
+    lines("batch/output.jsonl", output)
+    refused = run("inspect", "batch")
+    refused.refuses("chat and text completions are read", "answers of /v1/responses are read with --columns ")
+    named = shlex.split(refused.err.rpartition("read with ")[2])
+    assert run("inspect", "batch", *named).code == 0
+    with open_pool("batch", columns=dict(part.split("=") for part in named[1].split(","))) as pool:
+        assert len(cells(pool)) == 120
+        assert pool.responses([(pool.ids[0], "Elm 2")]) == [answer(pool.instructions()[0], "Elm 2")]
 
 
 @pytest.mark.parametrize("place", ["request", "request.body", "body"])
@@ -423,21 +577,18 @@ def test_a_batch_of_texts_is_read_and_one_of_other_answers_is_not(run):
     for row in rows:
         row["response"]["body"]["output"] = row["response"]["body"].pop("choices")
     lines("batch.jsonl", rows)
-    run("inspect", "batch.jsonl").refuses(
-        "closest is the layout long, which lacks the model that gave the answers in 'response'"
-    )
+    run("inspect", "batch.jsonl").refuses("and choices in response.body; found model, output there")
 
 
-@pytest.mark.extra
-def test_the_line_that_joins_requests_helps(run, monkeypatch):
-    pandas = pytest.importorskip("pandas")
+def test_scores_in_the_output_of_a_batch_service_count(run):
     output, requests, scores = batch()
-    lines("batch.jsonl", [row | scored for row, scored in zip(output, scores, strict=True)])
-    lines("requests.jsonl", requests)
-    line = run("inspect", "batch.jsonl").err.rpartition("requests: ")[2].strip()
-    code = line.replace("OUTPUT", "'batch.jsonl'").replace("REQUESTS", "'requests.jsonl'")
-    eval(code, {"pd": pandas})  # the line that the error prints is to work as it stands
-    assert len(chosen(run, "pool.jsonl")) == 4
+    Path("batch").mkdir()
+    output[4]["response"] = FAILED[0]
+    lines("batch/output.jsonl", [row | scored for row, scored in zip(output, scores, strict=True)])
+    lines("batch/requests.jsonl", requests)
+    assert len(chosen(run, "batch")) == 4
+    with open_pool("batch") as pool:
+        assert (len(cells(pool)), len(pool.scores("judge.score").nonzero()[0])) == (119, 120)
 
 
 def _battles(sides, name):

@@ -584,6 +584,43 @@ def test_the_samples_of_lm_evaluation_harness() -> None:
         assert np.isnan(pool.scores("score")[7:10]).all()  # texts whose likelihood alone is measured
 
 
+def test_the_bare_question_of_a_document_of_lm_evaluation_harness(tmp_path: Path) -> None:
+    prompt, turns = "Q: 1+1?\nA: 2\n\nQ: 2+2?\nA:", json.dumps([user("Q: 1+1? A: 2. Q: 2+2? A:")])
+    for task, doc, sent in (
+        ("sums", {"question": "2+2?", "score": 3, "answer": "4"}, prompt),
+        ("chat", {"question": "3+3?", "score": 4}, turns),
+        ("other", {"text": "x", "score": 5}, prompt),
+    ):
+        row = {
+            "doc_id": 0,
+            "doc": doc,
+            "target": "4",
+            "filter": "none",
+            "metrics": ["exact_match"],
+            "exact_match": 1.0,
+        }
+        row |= {"resps": [["4"]], "arguments": {"gen_args_0": {"arg_0": sent, "arg_1": {}}}}
+        (tmp_path / f"samples_{task}_2026-01-02T00-00-00.0.jsonl").write_text(json.dumps(row) + "\n")
+    with open_pool(tmp_path) as pool:
+        assert pool.texts_of(["sums:0"]) == [prompt]
+        assert pool.read_as is not None
+        assert pool.read_as.endswith(
+            "with the solved examples of a few-shot task (the question alone: `columns='instruction=doc.question'`)"
+        )
+        assert pool.rewards.names == (
+            "exact_match",
+        )  # neither the same again as `score`, nor numbers of the documents
+    with open_pool(tmp_path, columns={"instruction": "doc.question"}) as pool:
+        assert pool.ids.tolist() == ["chat:0", "other:0", "sums:0"]
+        assert pool.texts_of(pool.ids) == ["3+3?", None, "2+2?"]
+        assert pool.prompts([("chat:0", tmp_path.name)]) == [[user("3+3?")]]
+        assert pool.read_as is not None
+        assert "few-shot" not in pool.read_as
+        assert pool.read_as.endswith("; doc.question is taken for instruction")
+    with pytest.raises(LayoutError, match=r"no column 'doc\.problem' for instruction"):
+        open_pool(tmp_path, columns={"instruction": "doc.problem"})
+
+
 def test_logs_of_evaluations_say_of_which(tmp_path: Path) -> None:
     tasks = ("capitals", "endings", "passages", "sums")
     with open_pool(LM_EVAL, filter="strict-match") as pool:

@@ -158,11 +158,30 @@ def _others(path: Path) -> dict[str, Callable[[], object]]:
         for split in ("train", "test"):
             pq.write_table(pa.Table.from_pylist(rows), path / f"{split}-00000-of-00001.parquet")
 
+    def of_a_batch_service() -> None:
+        path.mkdir()
+        bodies = [
+            {"model": r["model"], "messages": [{"role": "user", "content": r["instruction"]}]} for r in rows
+        ]
+        sent = [
+            {"custom_id": str(at), "method": "POST", "url": "/v1", "body": body}
+            for at, body in enumerate(bodies)
+        ]
+        came = [
+            {"model": row["model"], "choices": [{"message": {"content": row["response"]}}]} for row in rows
+        ]
+        jsonl(path / "input.jsonl", sent)
+        jsonl(
+            path / "output.jsonl",
+            [{"custom_id": str(at), "response": {"body": body}} for at, body in enumerate(came)],
+        )
+
     columns = {name: {str(at): row[name] for at, row in enumerate(rows)} for name in rows[0]}
     return {
         "answers": lambda: per_model("{}.jsonl"),
         "hive": lambda: per_model("model={}/part.jsonl"),
         "saved": saved,
+        "batches": of_a_batch_service,
         "dataset": of_the_hub,
         "results": lambda: shutil.copytree(LM_EVAL, path),
         "frame.json": lambda: path.write_text(json.dumps(columns)),

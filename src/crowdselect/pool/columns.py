@@ -15,8 +15,13 @@ MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
 
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
-FAILED = "$ERROR$"
+FAILED = (
+    "$ERROR$",
+    "**API REQUEST ERROR**",
+    "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**",
+)
 """What FastChat writes as the answer of a call that failed."""
+_FAILED_SQL = ", ".join(f"'{mark}'" for mark in FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,12 @@ def repaired(text: str) -> str:
 
 def is_failed(text: str) -> str:
     """SQL that is true where a text is nothing but the mark of a failed call."""
-    return f"({text} = '{FAILED}')"
+    return f"({text} IN ({_FAILED_SQL}))"
 
 
 def without_failed(text: str) -> str:
     """SQL of a text; null where it is nothing but the mark of a failed call."""
-    return f"nullif({text}, '{FAILED}')"
+    return f"CASE WHEN NOT {is_failed(text)} THEN {text} END"
 
 
 def answer_alone(response: str) -> str:

@@ -22,6 +22,7 @@ from crowdselect._optional import optional
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, OptionError
 from crowdselect.hubaccess import hub_failure
+from crowdselect.pool.batchservice import is_of_service
 from crowdselect.pool.databases import MAGIC, told
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of
 from crowdselect.pool.howread import HowRead
@@ -133,8 +134,16 @@ def _common_type(path: str, files: Sequence[Path]) -> FileType:
             raise InputError(f"{file}: its name is not UTF-8, and DuckDB opens no other; rename it") from None
     kinds = sorted({file_type(file) for file in files})
     if len(kinds) > 1:
+        known = next(
+            (f"'{f.parent / '*.jsonl'}'" for f in files if f.suffix == ".jsonl" and is_of_service(f)), None
+        )
+        told = (
+            f"; those of the batch service are opened as {known}, scores beside them with `rewards`"
+            if known
+            else ""
+        )
         raise InputError(
-            f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob"
+            f"{path}: holds {' and '.join(kinds)} files; wanted one type; name the files, or use a glob{told}"
         )
     return kinds[0]
 

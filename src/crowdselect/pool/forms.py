@@ -5,6 +5,7 @@ its business (see `content`). Everything that is read by a form is rewritten onc
 """
 
 from crowdselect.errors import LayoutError
+from crowdselect.pool.batchservice import fit_batch, refuse_batch
 from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.fastchat import refuse_fastchat
@@ -16,13 +17,10 @@ from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
 from crowdselect.pool.rowforms import (
     Fitted,
     Form,
-    fit_batch,
     fit_distilabel,
     fit_long,
     fit_samples,
     fit_ultrafeedback,
-    is_batch,
-    is_requests,
 )
 from crowdselect.pool.wideforms import (
     fit_matrix,
@@ -48,13 +46,10 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         LayoutError: No form fits; the closest is named, and what it lacks.
     """
     refuse_fastchat(columns, names, how, path=path)
+    refuse_batch(columns, names, how, path=path)
     named = names.model is not None or how.model is not None or has_lists(columns)
     apart = sides_of(columns) or pair_of(columns)
-    if (
-        (apart and not named and fit_battles(columns, names, how) is None)
-        or (is_batch(columns) and not names.asked)
-        or (is_requests(columns) and names.response is None)
-    ):
+    if apart and not named and fit_battles(columns, names, how) is None:
         raise no_form(columns, names, how, path=path)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
@@ -103,14 +98,6 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
             f"{path}: these are preference pairs (chosen, rejected), and no column says which model gave {' and '.join(unnamed)}; "
             "wanted columns chosen_model and rejected_model, and if there are scores chosen_score and rejected_score"
         )
-    if is_requests(columns) or (is_batch(columns) and not names.asked):
-        sent = "these are the requests that a batch service was sent, which hold no answers; open its output instead"
-        got = (
-            "this is the output of a batch service, which does not hold what was asked; pandas joins it with the file of "
-            "requests: pd.read_json(OUTPUT, lines=True).merge(pd.read_json(REQUESTS, lines=True), on='custom_id')"
-            ".to_json('pool.jsonl', orient='records', lines=True)"
-        )
-        return LayoutError(f"{path}: {sent if is_requests(columns) else got}")
     sides = sides_of(columns)
     if sides and (names.asked or names.id is not None) and pair is None:
         models = ", ".join(str(side.model) for side in sides.values())
@@ -208,7 +195,7 @@ FORMS: dict[str, Form] = {
         Form(
             name="batch",
             fit=fit_batch,
-            needs="the output of a batch service, each row with its request",
+            needs="the output of a batch service with its requests: in its rows, or in files beside it",
             example={
                 "custom_id": "7-qwen-1b",
                 "request": {"messages": [{"role": "user", "content": "Name a prime."}]},

@@ -145,16 +145,6 @@ def parts_inside(columns: Columns) -> dict[str, str]:
     return {what: found[what] for what in _PARTS if what in found}
 
 
-def batch_parts(columns: Columns) -> dict[str, str]:
-    """Say where the requests are in the output of a batch service, as `columns` takes it; the ids of these are no instruction's."""
-    found = {"id": ""}
-    for what, field in (("messages", "messages"), ("instruction", "prompt"), ("tools", "tools")):
-        places = (f"{sent}.{field}" for sent in ("request", "request.body", "body"))
-        place = next((place for place in places if path_to(columns, place) is not None), None)
-        found |= {} if place is None else {what: place}
-    return found
-
-
 def _is_text(kind: Kind) -> bool:
     return kind.name == "text"
 

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from crowdselect.errors import InputError
-from crowdselect.pool.rowfiles import Broken, Row, number_of, rows_of
+from crowdselect.pool.columns import Kind
+from crowdselect.pool.rowfiles import Broken, Row, Seen, number_of, rows_of
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d{2}-\d{2}T[\d.:-]+)\.jsonl")
+_PARTS = frozenset({"id", "instruction", "messages", "doc", "model", "task", "target", "sample", "response"})
+"""What a row of `rows_in` has besides `score` and the metrics."""
 _RESULTS = re.compile(r".+_(?P<date>\d{4}-\d{2}-\d{2}T[\d.:-]+)\.json")
 
 
@@ -126,7 +129,7 @@ def _asked_by(facts: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, Row | Broken]]:
-    """Read a log as rows of a pool: id, prompt or messages, model, sample, response, the metrics, target.
+    """Read a log as rows of a pool: id, prompt or messages, the document, model, sample, response, the metrics, target.
 
     Args:
         log: From `logs_in`.
@@ -148,6 +151,24 @@ def rows_in(log: Log, *, chosen: str | None, path: str) -> Iterator[tuple[int, R
         elif row.get("filter") == wanted:
             for own in _rows(row, log):
                 yield number, own
+
+
+def columns_in(logs: Sequence[Log], *, chosen: str | None, path: str) -> dict[str, Kind]:
+    """Say what the rows of some logs hold; the arguments are those of `rows_in`.
+
+    `score` is the first metric of each document; where there is but one metric, it would be the same again.
+    """
+    seen = Seen()
+    for _, row in (each for log in logs for each in rows_in(log, chosen=chosen, path=path)):
+        if not isinstance(row, Broken):
+            seen.add(row)
+    found = {name: inner.kind() for name, inner in seen.fields.items()}
+    metrics = [
+        name for name, kind in found.items() if kind.name == "number" and name not in _PARTS | {"score"}
+    ]
+    if len(metrics) == 1:
+        found.pop("score", None)
+    return found | dict.fromkeys(("response", "target"), Kind("text"))
 
 
 def questions_in(logs: Sequence[Log]) -> dict[str, str]:
@@ -208,7 +229,8 @@ def _filter_of(every: Sequence[Any], chosen: str | None, log: Log, path: str) ->
 def _rows(row: Row, log: Log) -> Iterator[Row]:
     writes, scores = _writes(row), _metrics(row, log)
     first = next((value for value in scores.values() if value is not None), None)
-    base = {"id": f"{log.task}:{row.get('doc_id')}", **_asked(row), "model": log.model, "task": log.task}
+    base = {"id": f"{log.task}:{row.get('doc_id')}", **_asked(row), "doc": row.get("doc")}
+    base |= {"model": log.model, "task": log.task}
     base["target"] = None if row.get("target") is None else str(row["target"])
     for sample, answer in enumerate(_answers(row) if writes else [None]):
         own = {"score": first, **scores} if sample == 0 else {}

@@ -24,7 +24,7 @@ class Looked(NamedTuple):
     broken: bool
     """Control characters, which servers and other files refuse."""
     failed: bool
-    """The whole text is `$ERROR$`."""
+    """The whole text is the mark of a failed call."""
 
 
 def look_into(source: Source, *texts: str) -> list[Looked]:
@@ -35,7 +35,7 @@ def look_into(source: Source, *texts: str) -> list[Looked]:
     for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
         for own, column in zip(found, batch.columns, strict=True):
             flat = _flat(column)
-            own[2] = own[2] or bool(pc.any(pc.equal(flat, FAILED)).as_py())
+            own[2] = own[2] or any(pc.any(pc.equal(flat, mark)).as_py() for mark in FAILED)
             data = _bytes_of(flat)
             # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
             for begin in range(0, len(data), _PIECE):

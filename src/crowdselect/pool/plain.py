@@ -22,6 +22,7 @@ from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
 from crowdselect.malformed import left_out_rows, malformed_rows
+from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.battles import fit_battles, unread_answers
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.content import (
@@ -41,10 +42,10 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_at, within
+from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
-from crowdselect.pool.lmeval import Log, rows_in
+from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -56,7 +57,7 @@ from crowdselect.pool.rowfiles import (
     other_lists,
     rows_of,
 )
-from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch, is_number
+from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_number
 from crowdselect.pool.textscores import wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
 
@@ -71,7 +72,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 9  # of what is written here: another one is written anew
+_VERSION = 10  # of what is written here: another one is written anew
 _REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
@@ -162,14 +163,18 @@ class _Rewriting:
         self._index = [name for name in self._columns if is_index(name)]
         for name in self._index:
             del self._columns[name]
+        self._requests: Requests | None = None
         if is_batch(self._columns):
-            self._how = how = replace(how, columns=batch_parts(self._columns) | how.named)
+            self._how = how = replace(how, columns=asked_in(self._columns) | how.named)
+            if found.kind == "json" and "body" in self._columns:
+                self._requests = Requests(found.files)
         if "reward" in how.named:
             reward = list_on_the_way(self._columns, how.named["reward"])
             self._how = how = replace(how, columns=how.named | {"reward": reward})
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
+        self._bare = self._bare_question() if found.kind == "lm-eval" else None
         self._told = found.models if "model" not in self._columns else ()
         if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
@@ -242,14 +247,16 @@ class _Rewriting:
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
             return dict(columns_of(self._found.files, self._found.kind, nested=self._may_be_nested))
-        seen = Seen()
-        for _, row in (each for log in self._found.logs for each in self._logged(log)):
-            if not isinstance(row, Broken):
-                seen.add(row)
-        found = {name: inner.kind() for name, inner in seen.fields.items()}
-        for name in ("response", "target"):
-            found[name] = Kind("text")
-        return found
+        return columns_in(self._found.logs, chosen=self._how.filter, path=self._found.path)
+
+    def _bare_question(self) -> str | None:
+        """What holds the question without solved examples, unless it is named; what a log holds of a document is else no column."""
+        inside = parts_inside({"doc": self._columns.pop("doc", Kind("text"))})
+        if {"instruction", "messages"}.isdisjoint(self._how.named):
+            return inside.get("instruction")
+        sent = {"instruction", "messages"} - set(self._how.named.values())
+        self._columns = {name: kind for name, kind in self._columns.items() if name not in sent}
+        return None
 
     def _may_be_nested(self, name: str) -> bool:
         """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
@@ -268,6 +275,7 @@ class _Rewriting:
             rows = self._logged(self._found.logs[number])
         else:
             rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
+            rows = rows if self._requests is None else self._requests.joined(rows)
         for at, row in rows:
             if not isinstance(row, Broken):
                 row |= {name: value_at(row, path) for name, path in self._paths.items()}
@@ -396,10 +404,16 @@ class _Rewriting:
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
         if self._found.kind == "lm-eval":
-            read = (
-                "lm-evaluation-harness: the newest logged samples of each model and task; a prompt is all that the model was "
-                "sent, with the solved examples of a few-shot task"
-            )
+            read = "lm-evaluation-harness: the newest logged samples of each model and task"
+            if {"instruction", "messages"}.isdisjoint(self._how.named):
+                read += (
+                    "; a prompt is all that the model was sent, with the solved examples of a few-shot task"
+                )
+            if self._bare is not None:
+                read += f" (the question alone: `columns='instruction={self._bare}'`)"
+        if self._requests is not None and self._requests.count:
+            read += f", joined with {self._requests.count} requests by custom_id"
+            read += " (as the id: `columns='id=custom_id'`)" if self._names.id is None else ""
         return "; ".join((read, *self._names.notes))
 
     def _evaluations(self) -> list[str]:
@@ -412,6 +426,7 @@ class _Rewriting:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
         notes += self._other_lists()
+        notes += self._requests.notes if self._requests is not None else []
         unread = unread_answers(self._columns, names)
         if unread:
             both = fit_battles(self._columns, names, HowRead()) is not None
@@ -510,7 +525,9 @@ class _Rewriting:
     def _of_row(self, row: Row, place: str, unnamed: str, at: int) -> Iterator[Row]:
         parted = None if self._form is None else self._form.parted
         try:
-            parts = [row] if parted is None else parted(row)
+            parts = [row] if parted is None else list(parted(row))
+            if not parts:
+                self._counts.add("rows are of requests that failed: they hold no answer, and are left out")
             yield from [made for part in parts for made in self._of_part(part, unnamed, at)]
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), self._id_of(row) or unnamed, at)

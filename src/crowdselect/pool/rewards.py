@@ -71,6 +71,7 @@ class RewardsFile:
         self._index = index
         self._answers = answers
         self._aliases = dict(read.aliases)
+        self._named = read.named.get("id")
         self._notes: list[str] = []
         self.lost = 0
         """How many rows belong to no answer; known once the file was read."""
@@ -152,9 +153,15 @@ class RewardsFile:
         """Say that no row of the file belongs to an answer, with a name of either side and what would join them."""
         path, ours = self._source.path, self._answers.models
         if not known.any():
+            name = self._columns.id_name
+            column = (
+                ""
+                if name in {*ID_COLUMNS, self._named}
+                else f"; `columns='id={name}'` takes those of the pool from its {name}, too"
+            )
             return InputError(
                 f"{path}: none of its {len(ids):,} rows has an id of the pool; it says {ids[0].as_py()!r}, the pool "
-                f"{self._index.id(0)!r}; write the ids alike, or name its column"
+                f"{self._index.id(0)!r}; write the ids alike, or name its column{column}"
             )
         if (models < 0).all():
             theirs = sorted(set(names.to_pylist()))

@@ -111,41 +111,6 @@ def _said(row: Row, names: Names) -> Any:  # noqa: ANN401  (whatever a file hold
     return {"role": "assistant", "content": None, _CALLS: calls} if calls else response
 
 
-def is_batch(columns: Columns) -> bool:
-    """Say whether rows are answers of a batch service, each inside the record of its request."""
-    return "custom_id" in columns and "response" in columns and "body" in columns["response"].fields
-
-
-def is_requests(columns: Columns) -> bool:
-    """Say whether rows are what a batch service is sent: they name a model, and hold no answer."""
-    return {"custom_id", "method", "url", "body"} <= set(columns) and "response" not in columns
-
-
-def fit_batch(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
-    """Recognise the output of a batch service beside its requests."""
-    if not is_batch(columns) or not names.asked or "choices" not in columns["response"].fields["body"].fields:
-        return None
-
-    def answers(row: Row) -> Iterator[Answer]:
-        body, sent = _object(_object(row.get("response")).get("body")), _object(row.get("request"))
-        asked = (body, sent, _object(sent.get("body")), _object(row.get("body")))
-        model = next((found["model"] for found in asked if found.get("model")), how.model)
-        choices = list(map(_object, body.get("choices") or [{}]))  # none where the request failed
-        for at, choice in enumerate(choices):
-            sample, finish = float(at) if len(choices) > 1 else None, choice.get("finish_reason")
-            yield Answer(
-                text_of(model), choice.get("message", choice.get("text")), sample, finish_reason=finish
-            )
-
-    says = "answers of a batch service in response.body"
-    return Fitted(name="batch", says=says, answers=answers, names=names.without_answer())
-
-
-def _object(value: Any) -> Mapping[str, Any]:  # noqa: ANN401  (whatever a file holds)
-    """An object; an empty one where there is none."""
-    return value if isinstance(value, dict) else {}
-
-
 def _sample(row: Row, names: Names) -> float | None:
     value = row.get(names.sample) if names.sample else None
     try:

@@ -94,7 +94,7 @@ class TallAnswers:
             (
                 found.failed,
                 is_failed,
-                f"answers of {{}} are {FAILED}, which a failed call leaves: they count as no text",
+                f"answers of {{}} are {FAILED[0]} or another mark of a failed call: they count as no text",
             ),
         ):
             if there:
