@@ -361,3 +361,25 @@ def test_a_figure_that_no_choice_can_change_is_never_marked(tmp_path):
     found = _compare([every])
     beyond = found.as_dict()["selections"][0]["beyond_random"]
     assert set(beyond.values()) == {0}, beyond
+
+
+def test_a_selection_whose_ids_an_earlier_version_wrote_is_told(tmp_path: Path) -> None:
+    file = _write(tmp_path / "pool.parquet")
+    table = pq.read_table(file)
+    numbers = [float(id_[1:]) for id_ in table["id"].to_pylist()]
+    pq.write_table(table.set_column(0, "id", [numbers]), file)
+    folders = []
+    for name in ("before", "now"):
+        with open_pool(file) as pool:
+            folders.append(str(export(select(pool, Options(budget=5, clusters=0)), pool, tmp_path / name)))
+    place = tmp_path / "before" / "selection.parquet"
+    older = pq.read_table(place)
+    ids = [[f"{id_}.0" for id_ in older["id"].to_pylist()]]
+    pq.write_table(older.set_column(older.column_names.index("id"), "id", ids), place)
+    told = r"now: no instruction in common with .*before: its ids are written as '0', those as '0.0'; .*select again"
+    with pytest.raises(InputError, match=told):
+        compare(folders)
+    with pytest.raises(
+        InputError, match=r"pool.parquet: 30 ids of the selections .*: select again with this version"
+    ):
+        compare(folders[:1])

@@ -22,6 +22,7 @@ from crowdselect.pool.content import prompt_of, without_markers
 from crowdselect.pool.forms import FORMS
 from crowdselect.pool.lmeval import logs_in
 from crowdselect.pool.rowforms import Form
+from crowdselect.pool.sidecars import found_in, read_ids
 from crowdselect.pool.wideforms import unlisted
 from crowdselect.selection.folder import training_records
 from crowdselect.selection.inspection import inspect_pool
@@ -955,6 +956,149 @@ def test_ids_that_are_spelt_otherwise_are_joined(tmp_path: Path) -> None:
     with open_pool(write(tmp_path, rows, "jsonl"), rewards=second) as pool:
         assert pool.scores().tolist() == [[0, 0], [1, 1], [2, 2]]
         assert any("only as 3 and 3.0 do" in note for note in pool.notes)
+
+
+def test_rewards_of_two_turns_are_refused(tmp_path: Path) -> None:
+    rows = crowd(id=lambda i, j: i, score=None)
+    judged = [
+        {"question_id": i, "model": model, "judge": ["gpt-4", "single-v1"], "score": turn, "turn": turn}
+        for i in range(3)
+        for model in MODELS
+        for turn in (1, 2)
+    ]
+    path = write(tmp_path, rows, "jsonl")
+    with (
+        open_pool(path, rewards=write(tmp_path, judged, "jsonl", "judged")) as pool,
+        pytest.raises(
+            InputError, match=r"judged.jsonl: duplicate answer: id '0', .*; keep the rows of one `turn`"
+        ),
+    ):
+        pool.scores("score")
+    first = [row for row in judged if row["turn"] == 1]
+    with open_pool(path, rewards=write(tmp_path, first, "jsonl", "judged")) as pool:
+        assert pool.scores("score").tolist() == [[1, 1]] * 3
+
+
+@pytest.mark.parametrize("tidy", [True, False])
+def test_ids_that_are_one_number_in_two_spellings(tmp_path: Path, *, tidy: bool) -> None:
+    """In CSV nobody can tell whether they are two texts; where there are types, texts stay as they are."""
+    names = {} if tidy else {"prompt": lambda i, j: f"Do {i % 2}", "instruction": None}
+    rows = crowd(id=lambda i, j: ("1", "2", "1.0")[i], **{"instruction": lambda i, j: f"Do {i % 2}", **names})
+    path = write(tmp_path, rows, "csv")
+    told = r"pool.csv: row 5: the id is 1.0, and 1 in another row, which is one number; write it alike"
+    with pytest.raises(InputError, match=told):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert [why is None for why in pool.left_out()] == [False, True]
+    for kind in ("jsonl", "parquet"):
+        with open_pool(write(tmp_path, rows, kind)) as pool:
+            assert pool.ids.tolist() == ["1", "1.0", "2"]
+
+
+@ALL
+def test_numbers_as_ids_are_one_however_they_are_written(kind: str, tmp_path: Path) -> None:
+    """Another model's rows lie in another file, whose ids another program wrote."""
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for j, number in enumerate((int, float)):
+        rows = [{**row, "id": number(i // 2)} for i, row in enumerate(crowd()) if i % 2 == j]
+        write(folder, rows, kind, f"part{j}")
+    with open_pool(folder) as pool:
+        assert pool.ids.tolist() == ["0", "1", "2"]
+        assert pool.scores().tolist() == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_a_list_of_ids_in_a_table_means_what_it_says(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"id": "1.0"}], "csv", "ids")
+    assert found_in(read_ids(str(path)), ["1", "1.0"])[0].tolist() == [False, True]
+    assert found_in(read_ids(str(path)), ["1", "2"])[0].tolist() == [True, False]
+
+
+@TYPED
+def test_a_column_with_the_name_of_a_value_inside_an_object_stays(kind: str, tmp_path: Path) -> None:
+    judge = {"judge": lambda i, j: {"score": 9.0, "rating": float(j)}}
+    rows = crowd(score=None, **{"judge.score": lambda i, j: float(i + j)}, **judge)
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.scores("judge.score")[2].tolist() == [2, 3]
+        assert pool.scores("judge.rating")[2].tolist() == [0, 1]
+        told = "not read: score inside the object judge, since a column is called judge.score"
+        assert [note.partition(";")[0] for note in pool.notes if "not read" in note] == [told]
+
+
+CALLS = [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+def _calling(place: str) -> dict[str, Any]:
+    """Columns of answers of which the first model's say something and call a tool, as files have them."""
+
+    def message(i: int, j: int) -> Row:
+        return {"role": "assistant", "content": f"a{i}{j}", "tool_calls": None if j else CALLS}
+
+    if place == "message":
+        return {"response": message}
+    if place == "column":
+        return {"tool_calls": lambda i, j: None if j else CALLS}
+    columns = {"instruction": None, "messages": lambda i, j: [user(f"Do {i}"), message(i, j)]}
+    return columns if place == "both" else {**columns, "response": None}
+
+
+@ALL
+@pytest.mark.parametrize("place", ["message", "messages", "both", "column"])
+def test_calls_beside_a_text_are_not_lost(kind: str, place: str, tmp_path: Path) -> None:
+    """Nothing here holds both, and the text alone would be another answer."""
+    with open_pool(write(tmp_path, crowd(**_calling(place)), kind)) as pool:
+        assert answered(pool) == [None, "a01", None, "a11", None, "a21"]
+        assert pool.scores()[2].tolist() == [2, 3]
+        assert any("3 answers are texts with calls of tools: their rewards count" in n for n in pool.notes)
+
+
+@pytest.mark.parametrize("calls", [None, [], "", "null"])
+def test_no_calls_beside_a_text(calls: Any, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(tool_calls=lambda i, j: calls), "jsonl")) as pool:
+        assert answered(pool)[:2] == ["a00", "a01"]
+
+
+@TYPED
+@pytest.mark.parametrize("form", ["ultrafeedback", "zoo", "structs"])
+def test_calls_beside_one_of_several_answers(kind: str, form: str, tmp_path: Path) -> None:
+    def said(model: str, name: str) -> Row:
+        return {"model": model, name: "Hm", "tool_calls": CALLS if model == MODELS[0] else None, "score": 1.0}
+
+    made: dict[str, Row] = {
+        "ultrafeedback": {"completions": [said(model, "response") for model in MODELS]},
+        "zoo": {model: said(model, "content") for model in MODELS},
+        "structs": {"responses": {model: said(model, "text") for model in MODELS}},
+    }
+    rows = [{"id": f"q{i}", "instruction": f"Do {i}", **made[form]} for i in range(3)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert answered(pool)[:2] == [None, "Hm"]
+
+
+@TYPED
+@pytest.mark.parametrize("form", ["ultrafeedback", "zoo", "structs", "distilabel", "samples"])
+def test_numbers_deeper_inside_answers_are_told(kind: str, form: str, tmp_path: Path) -> None:
+    scores, used = {"honest": 1.0}, {"tokens": 3}
+    said = {"model": MODELS[0], "score": 1.0, "scores": scores, "usage": used}
+    made: dict[str, Row] = {
+        "ultrafeedback": {"completions": [{"response": "a", **said}]},
+        "zoo": {model: {"content": "a", **said} for model in MODELS},
+        "structs": {"responses": {model: {"text": "a", **said} for model in MODELS}},
+        "distilabel": {
+            "generations": ["a", "b"],
+            "generation_models": MODELS,
+            "ratings": [1.0, 2.0],
+            "scores": [scores] * 2,
+        },
+        "samples": {
+            "model": MODELS[0],
+            "generations": ["a", "b"],
+            "scores": [scores] * 2,
+            "rating": [1.0, 0],
+        },
+    }
+    rows = [{"id": f"q{i}", "instruction": f"Do {i}", **made[form]} for i in range(3)]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert "; not read: scores.honest, inside an object of each answer; a reward" in str(pool.read_as)
 
 
 def test_chat_markers_are_cut(tmp_path: Path) -> None:

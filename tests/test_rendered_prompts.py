@@ -366,3 +366,92 @@ def test_the_docs_name_every_form() -> None:
     page = (ROOT / "docs" / "pools.md").read_text()
     assert all(FORMS[form] in page for form in READ)
     assert np.all([FORMS.count(form) == 1 for form in FORMS])
+
+
+# Answers
+
+
+WRAPPED = {
+    "ChatML": "<|im_start|>assistant\n{}<|im_end|>",
+    "ChatML, open": "<|im_start|>assistant\n{}",
+    "Llama 3": "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
+    "twice ended": "<|im_start|>assistant\n{}<|im_end|>\n<|endoftext|>\n",
+}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["long", "rewritten", "zoo", "ultrafeedback"])
+@pytest.mark.parametrize("template", WRAPPED)
+def test_an_answer_that_is_a_rendered_turn_is_what_it_says(
+    kind: str, form: str, template: str, tmp_path: Path
+) -> None:
+    """Everywhere: where texts are compared, measured and exported."""
+    first, second = "<think>\nHm.\n</think>\n\nYes.", "No."
+    wrapped = [WRAPPED[template].format(first), second]
+    rows = [{"id": f"q{i}", "instruction": f"Do {i}"} for i in range(3)]
+    if form in {"long", "rewritten"}:
+        rows = crowd(response=lambda i, j: wrapped[j])
+        rows = rows if form == "long" else [{**row, "system": "S"} for row in rows]
+    for row in rows:
+        said = [{"model": model, "score": 1.0} for model in MODELS]
+        if form == "zoo":
+            row |= {
+                each["model"]: {**each, "content": text} for each, text in zip(said, wrapped, strict=True)
+            }
+        if form == "ultrafeedback":
+            row["completions"] = [
+                {**each, "response": text} for each, text in zip(said, wrapped, strict=True)
+            ]
+    path = write(tmp_path, rows, kind)
+    pairs = [("q0", model) for model in MODELS]
+    with open_pool(path) as pool:
+        assert pool.responses(pairs) == ["Yes.", second]
+        assert pool.exported(pairs) == [first, second]
+        assert pool.response_lengths()[0].tolist() == [4, 3]
+        assert pool.answered().all()
+        told = [note for note in pool.notes if "as a chat template writes" in note]
+        assert told == [
+            "answers of 3 rows are written as a chat template writes the assistant's turn; its markers are taken off"
+        ]
+    with open_pool(path, reasoning="drop") as pool:
+        assert pool.exported(pairs) == ["Yes.", second]
+
+
+@TYPED
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nAnd?",
+        "<|im_start|>assistant\nWrite <|im_end|> at the end.",
+        "<|im_start|>assistant\nHi<|im_end|> So",
+        "<|start_header_id|>assistant<|end_header_id|>\n\nHi<|start_header_id|>user<|end_header_id|>",
+    ],
+)
+def test_an_answer_that_holds_more_than_a_turn_stays(kind: str, text: str, tmp_path: Path) -> None:
+    rows = crowd(response=lambda i, j: text if i == j == 0 else f"a{i}{j}")
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.responses([("q0", MODELS[0])]) == [text]
+        told = [note.partition(";")[0] for note in pool.notes if "marker" in note]
+        assert told == ["answers of 1 row begin with a chat template's marker and hold others"]
+
+
+@pytest.mark.parametrize(
+    "text", ["It begins with <|im_start|>assistant\n.", "<|im_start|>user\nHi", "assistant\nHi"]
+)
+def test_an_answer_that_speaks_of_markers_is_plain(text: str, tmp_path: Path) -> None:
+    with open_pool(write(tmp_path, crowd(response=lambda i, j: text), "jsonl")) as pool:
+        assert pool.responses([("q0", MODELS[0])]) == [text]
+        assert not any("marker" in note for note in pool.notes)
+
+
+def test_a_rendered_turn_that_says_nothing_is_no_answer(tmp_path: Path) -> None:
+    rows = crowd(response=lambda i, j: "<|im_start|>assistant\n<|im_end|>" if j else f"a{i}")
+    with open_pool(write(tmp_path, rows, "parquet")) as pool:
+        assert pool.answered().tolist() == [[True, False]] * 3
+
+
+def test_a_rendered_turn_whose_reasoning_never_ends_is_no_target(tmp_path: Path) -> None:
+    rows = crowd(response=lambda i, j: "<|im_start|>assistant\n<think>Hm" if j else f"<think>a</think>b{i}")
+    with open_pool(write(tmp_path, rows, "jsonl")) as pool:
+        chosen = select(pool, Options(budget=3, clusters=0, answer="best"))
+        assert set(chosen.table["model"].to_pylist()) == {MODELS[0]}

@@ -16,6 +16,7 @@ from crowdselect.lengths import counter
 from crowdselect.numeric.clusters import kmeans
 from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rewards import are_respelt
 from crowdselect.progress import Progress
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.keep import bands_of
@@ -219,12 +220,20 @@ def read_pool(
     facts: Facts, pool: Pool, first: Selection, *, unit: str, mixes: Sequence[str], crowd: Crowd | None
 ) -> None:
     """Add every row's lengths, best reward and columns; recompute metrics by family if a crowd is given."""
+    import pyarrow as pa
+
     rows = {i: row for row, i in enumerate(pool.ids)}
     missing = [i for i in facts.ids if i not in rows]
     if missing:
+        older = are_respelt(pa.array(facts.ids), pa.array(pool.ids, pa.string()))
         raise InputError(
             f"{pool.path}: {counted(len(missing), 'id')} of the selections {'is' if len(missing) == 1 else 'are'} not in it "
-            f"(the first: {missing[0]!r}); name their pool with `pool`"
+            f"(the first: {missing[0]!r}); "
+            + (
+                f"its ids are written as {pool.ids[0]!r}: select again with this version"
+                if older
+                else "name their pool with `pool`"
+            )
         )
     order = np.array([rows[i] for i in facts.ids], dtype=np.int64)
     facts.pool = pool

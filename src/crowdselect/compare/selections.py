@@ -35,6 +35,7 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.lengths import CHARACTERS
 from crowdselect.methods import METHODS, Entry
 from crowdselect.pool.pool import Pool
+from crowdselect.pool.rewards import are_respelt
 from crowdselect.progress import Progress
 from crowdselect.report.page import render
 from crowdselect.selection.folder import load_selection
@@ -342,6 +343,12 @@ def _check_one_pool(names: Sequence[str], selections: Sequence[Selection], pool:
             raise InputError(
                 f"{name}: made from another pool ({selection.facts['pool']}) than {names[0]} "
                 f"({selections[0].facts['pool']}); compare selections of one pool, or say with `pool` where it is now"
+            )
+        own, known = (one.table["id"].combine_chunks() for one in (selection, selections[0]))
+        if are_respelt(own, known):
+            raise InputError(
+                f"{name}: no instruction in common with {names[0]}: its ids are written as {own[0].as_py()!r}, those as "
+                f"{known[0].as_py()!r}; one of them was made by an earlier version: select again"
             )
 
 

@@ -93,6 +93,32 @@ def repaired(text: str) -> str:
     return f"regexp_replace({text}, {_CONTROLS}, chr(65533), 'g')"
 
 
+OPENINGS = ("<|im_start|>assistant\n", "<|start_header_id|>assistant<|end_header_id|>\n\n")
+"""How ChatML and Llama 3's template begin a turn of the assistant; prompts in these forms are read by `rendered`."""
+_OPENING = r"'^(<\|im_start\|>assistant\n|<\|start_header_id\|>assistant<\|end_header_id\|>\n\n)'"
+_CLOSING = r"'(\s*(<\|im_end\|>|<\|eot_id\|>|</s>|<\|endoftext\|>|<\|end_of_text\|>))*\s*$'"
+_MARKER = r"'<\|(im_start|im_end|start_header_id|eot_id)\|>'"
+
+
+def is_opened(text: str) -> str:
+    """SQL that is true where a text begins as a chat template begins a turn of the assistant."""
+    return f"regexp_matches({text}, {_OPENING})"
+
+
+def is_wrapped(text: str) -> str:
+    """SQL that is true where a text is one such turn and no more."""
+    return f"({is_opened(text)} AND NOT regexp_matches({_inside(text)}, {_MARKER}))"
+
+
+def unwrapped(text: str) -> str:
+    """SQL of a text; where it is such a turn, of what it says."""
+    return f"CASE WHEN {is_wrapped(text)} THEN {_inside(text)} ELSE {text} END"
+
+
+def _inside(text: str) -> str:
+    return f"regexp_replace(regexp_replace({text}, {_OPENING}, ''), {_CLOSING}, '')"
+
+
 def is_failed(text: str) -> str:
     """SQL that is true where a text is nothing but the mark of a failed call."""
     return f"({text} IN ({_FAILED_SQL}))"

@@ -125,9 +125,8 @@ def _object_said(value: Mapping[str, Any]) -> Said:
         thought = next(
             (value[name] for name in ("reasoning_content", "reasoning") if value.get(name)), inner.reasoning
         )
-        return Said(
-            inner.text, None if thought is None else said(thought).text, bool(value.get("tool_calls"))
-        )
+        calls = value.get("tool_calls") or value.get("function_call")
+        return Said(inner.text, None if thought is None else said(thought).text, bool(calls))
     if set(value) == {"answer"}:  # as Arena-Hard's files have it
         return said(value["answer"])
     if value.get("type") in {None, *_TEXT_PARTS} and "text" in value:

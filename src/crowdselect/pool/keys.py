@@ -44,9 +44,16 @@ class AnswerKeys:
 
 
 def sorted_keys(
-    rows: IntArray, models: IntArray, samples: FloatArray, *, index: Index, names: Sequence[str], path: str
+    rows: IntArray,
+    models: IntArray,
+    samples: FloatArray,
+    *,
+    index: Index,
+    names: Sequence[str],
+    path: str,
+    way_out: str = "drop one, or number them in a column `sample`",
 ) -> AnswerKeys:
-    """Put answers in the order of (instruction, model, sample), each of which may stand once.
+    """Put answers in the order of (instruction, model, sample), each of which may stand once; else `way_out` says what to do.
 
     Raises:
         InputError: One stands twice.
@@ -56,7 +63,7 @@ def sorted_keys(
         at = twice[0]
         raise InputError(
             f"{path}: duplicate answer: id {index.id(rows[at])!r}, model {names[models[at]]!r}, "
-            f"sample {samples[at]:g}; wanted each once; drop one, or number them in a column `sample`"
+            f"sample {samples[at]:g}; wanted each once; {way_out}"
         )
     return keys
 

@@ -1,12 +1,14 @@
-"""What texts hold, looked for in their bytes: reasoning, control characters, marks of failed calls."""
+"""What texts hold, looked for in their bytes: reasoning, control characters, marks of failed calls and of chat templates."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.pool.columns import FAILED
+from crowdselect.pool.columns import FAILED, OPENINGS, broken, is_failed, is_opened, is_wrapped
 from crowdselect.pool.source import Source
+from crowdselect.terminal import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,17 +27,57 @@ class Looked(NamedTuple):
     """Control characters, which servers and other files refuse."""
     failed: bool
     """The whole text is the mark of a failed call."""
+    opened: bool
+    """It begins as a chat template begins a turn of the assistant."""
+
+
+_SAYS: tuple[tuple[str, Callable[[str], str], str], ...] = (
+    ("broken", broken, "control characters in the answers of {} are now U+FFFD"),
+    (
+        "failed",
+        is_failed,
+        f"answers of {{}} are {FAILED[0]} or another mark of a failed call: they count as no text",
+    ),
+    (
+        "opened",
+        is_wrapped,
+        "answers of {} are written as a chat template writes the assistant's turn; its markers are taken off",
+    ),
+    (
+        "opened",
+        lambda text: f"{is_opened(text)} AND NOT {is_wrapped(text)}",
+        "answers of {} begin with a chat template's marker and hold others; they stay, and a trainer adds its own template",
+    ),
+)
+"""What there may be, how SQL says it of a text, and what the user is told."""
+
+
+def notes_of(source: Source, found: Looked, of_row: Callable[[Callable[[str], str]], str]) -> list[str]:
+    """Say what was found in answers, and in how many rows.
+
+    Args:
+        source: The rows.
+        found: What their answers hold.
+        of_row: Makes SQL of a row, true where it is true of one of its answers, of SQL of a text.
+    """
+    notes = []
+    for what, holds, says in _SAYS:
+        if getattr(found, what):
+            count = source.fetch(f"count(*) FILTER ({of_row(holds)})").column(0)[0].as_py()
+            notes += [says.format(counted(count, "row"))] if count else []
+    return notes
 
 
 def look_into(source: Source, *texts: str) -> list[Looked]:
     """Say of some texts, or lists of texts, what any of them holds; some rows are in memory at a time."""
     import pyarrow.compute as pc
 
-    found = [[False, False, False] for _ in texts]
+    found = [[False] * len(Looked._fields) for _ in texts]
     for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
         for own, column in zip(found, batch.columns, strict=True):
             flat = _flat(column)
             own[2] = own[2] or any(pc.any(pc.equal(flat, mark)).as_py() for mark in FAILED)
+            own[3] = own[3] or any(pc.any(pc.starts_with(flat, each)).as_py() for each in OPENINGS)
             data = _bytes_of(flat)
             # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
             for begin in range(0, len(data), _PIECE):

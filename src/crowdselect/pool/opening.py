@@ -29,6 +29,7 @@ from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
+from crowdselect.pool.rowforms import CALLS
 from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.textscores import written_scores
 from crowdselect.pool.views import Tall, View
@@ -50,7 +51,7 @@ _FOOTERS = (
     "summe",
     "gesamt",
 )
-_UNUSUAL = ("system", "system_prompt", "tools", "tool_calls", "reasoning_content")
+_UNUSUAL = ("system", "system_prompt", "tools", CALLS, "reasoning_content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +413,8 @@ def _usual_ultrafeedback(columns: Columns) -> bool:
     item = columns["completions"].item if "completions" in columns else None
     if item is None or not {"model", "response"} <= set(item.fields):
         return False
-    unusual = {"custom_system_prompt", "reasoning", "reasoning_content", "finish_reason"} & set(item.fields)
+    apart = {"custom_system_prompt", "reasoning", "reasoning_content", "finish_reason", CALLS}
+    unusual = apart & set(item.fields)
     texts = all(item.fields[name].name == "text" for name in ("model", "response"))
     numbers = any(kind.name == "number" for kind in item.fields.values())
     return not unusual and texts and numbers
@@ -431,7 +433,8 @@ def _usual_distilabel(columns: Columns) -> bool:
 
 def _usual_zoo(columns: Columns) -> bool:
     structs = [kind.fields for kind in columns.values() if kind.name == "struct" and "content" in kind.fields]
-    return all(fields["content"].name == "text" for fields in structs) and (
+    texts = all(fields["content"].name == "text" and CALLS not in fields for fields in structs)
+    return texts and (
         not structs or any(kind.name == "number" for fields in structs for kind in fields.values())
     )
 
@@ -446,6 +449,8 @@ _KINDS: dict[str, Callable[[Columns], bool]] = {
 def _unusual_rows(source: Source, seen: View) -> bool:
     """Whether some row holds what SQL does not read: one look at the columns that may."""
     answers, tests = seen.answers, []
+    if not seen.id_made and source.type == "csv" and _is_spelt_twice(source, seen.id):
+        return True
     if not seen.id_made and not source.never_null(_id_leaf(source)):
         tests.append(f"({seen.id}) IS NULL")
     if isinstance(answers, Tall) and answers.nested:
@@ -467,6 +472,15 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         if any(seen.broken for seen in look_into(source, *(sql for sql in texts if sql is not None))):
             return True
     return bool(tests) and any(source.any(*tests))
+
+
+def _is_spelt_twice(source: Source, id_: str) -> bool:
+    """Whether an id is a number that is written in two ways, such as 1 and 1.0."""
+    written = quote(_id_leaf(source))
+    if not any(source.any(f"({id_}) <> {written}")):
+        return False
+    *_, other = source.grouped(id_, written).columns
+    return bool(other.null_count < len(other))
 
 
 def _id_leaf(source: Source) -> str:

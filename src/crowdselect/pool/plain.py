@@ -181,12 +181,15 @@ class _Rewriting:
         self._form, self._names = self._understood(answers=answers)
         self._carried = self._carriable()
         taken = self._form.taken if self._form else frozenset[str]()
-        inner = within(self._columns).items()
-        self._inner = {n: path for n, path in inner if path[0] not in taken and n not in self._paths}
+        inner = {n: path for n, path in within(self._columns).items() if path[0] not in taken}
+        self._inner = {n: path for n, path in inner.items() if n not in self._columns}
+        self._hidden = {n: path for n, path in inner.items() if n in self._columns and n not in self._paths}
         self._repairs = Repairs()
         self._seen: dict[str, Seen] = {}
         self._used: set[str] = set()
         self._counts = Counted()
+        self._spelt: dict[str, str] = {}
+        """Of the file that is read: the number that an id is → as it is written there."""
         self._bad: list[str] = []
         self._rows = 0
 
@@ -436,6 +439,10 @@ class _Rewriting:
             )
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
+        notes += [
+            f"not read: {path[1]} inside the object {path[0]}, since a column is called {name}; rename one to read both"
+            for name, path in self._hidden.items()
+        ]
         if self._numbered:
             notes.append("there is no id: the rows are numbered from 1, in the order of the files")
         if self._index:
@@ -503,6 +510,7 @@ class _Rewriting:
 
     def _plain_rows(self, number: int, file: Path) -> Iterator[Row]:
         model = self._told[number] if self._told else None
+        self._spelt = {}
         for at, row in self._read(number, self._wanted):
             self._rows += 1
             place = f"{file}: row {at}"
@@ -535,7 +543,7 @@ class _Rewriting:
     def _of_part(self, row: Row, unnamed: str, at: int) -> Iterator[Row]:
         own = self._id_of(row)
         asked = self._asked(row)
-        self._check_id(own)
+        self._check_id(own, row)
         answers = [] if self._form is None else list(self._form.answers(row))
         plain = [self._answer(answer, asked) for answer in answers]
         carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
@@ -574,9 +582,17 @@ class _Rewriting:
                 torn.add(own)
         return torn
 
-    def _check_id(self, own: str | None) -> None:
-        if self._names.id is not None and own is None:
+    def _check_id(self, own: str | None, row: Row) -> None:
+        if self._names.id is None:
+            return
+        if own is None:
             raise MalformedError("the id is missing; wanted one in every row")
+        value = row[self._names.id]
+        if self._found.kind == "csv" and self._spelt.setdefault(own, value) != value:
+            raise MalformedError(
+                f"the id is {value}, and {self._spelt[own]} in another row, which is one number; write it alike in all rows, "
+                "or as another text where these are two instructions"
+            )
         if own in self._torn:
             raise MalformedError(f"another row has the id {own!r} too, and asks or holds something else")
 
@@ -585,7 +601,8 @@ class _Rewriting:
         value = row.get(name) if name else None
         if name is None or value is None or value == "" or value != value:  # noqa: PLR0124  (NaN)
             return None
-        is_number = self._columns[name].name == "number"
+        text = isinstance(value, str) and self._found.kind != "csv"  # which has no others
+        is_number = self._columns[name].name == "number" and not text
         return re.sub(r"\.0+$", "", str(value)) if is_number else str(value)
 
     def _asked(self, row: Row, system: Any = None) -> Asked:  # noqa: ANN401  (whatever a file holds)
@@ -662,12 +679,15 @@ class _Rewriting:
             own = self._ended(own, asked.last)
         elif asked.last is not None and self._form is not None and self._form.name == "long":
             own = asked.last
-        if own.calls and not spoken(own.text or "").strip():
-            return None, "calls of tools without a text"
+        if own.calls:
+            beside = bool(spoken(own.text or "").strip())
+            return None, "texts with calls of tools" if beside else "calls of tools without a text"
         return with_reasoning(own.text, own.reasoning if thought is None else thought), None
 
     def _ended(self, own: Said, last: Said) -> Said:
         """Compare the answer that the messages end with to the row's own."""
+        if own.calls:
+            return own
         if own.text is None or not own.text.strip():
             return last
         if self._form is not None and self._form.name != "long":
@@ -678,7 +698,7 @@ class _Rewriting:
             raise MalformedError(
                 f"messages end with another answer ({last.text[:40]!r}) than `response` ({own.text[:40]!r})"
             )
-        return replace(own, reasoning=own.reasoning or last.reasoning)
+        return replace(own, reasoning=own.reasoning or last.reasoning, calls=last.calls)
 
     def _scalar(self, name: str, value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
         """A value as text, and take note of what it is."""

@@ -156,7 +156,7 @@ class Pool:
             lacks = "" if unnamed else "no id column (id, uuid or prompt_id): "
             facts.append(f"{lacks}an id is the hash (md5) of {what}")
         found = self.__dict__.get("_answers")
-        more = list(found.notes) if isinstance(found, TallAnswers) else []
+        more = [] if found is None else list(found.notes)
         asked = self.__dict__.get("_asked")
         more += [] if asked is None else asked.notes
         return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))

@@ -47,6 +47,7 @@ _LOWER = re.compile(
 )  # names of what is better when it is lower
 _GRADES = re.compile(r"grades?|points?|marks?", re.IGNORECASE)
 """Names of texts that would be rewards if they were numbers, where there is no other."""
+_ONE_TURN = "keep the rows of one `turn`, the one that the pool's answers are of (the first, in FastChat's judgments: turn = 1)"
 _SEVERAL = "`select` combines several: give `reward` twice, and `ensemble`"
 
 
@@ -132,8 +133,9 @@ class RewardsFile:
             asked = None if sample is None else samples[here]
             here[here] = self._answers.with_text(rows[here], models[here], asked)
         part = np.where(here, rows, -1)
-        path = self._source.path
-        return sorted_keys(part, models, samples, index=self._index, names=self._answers.models, path=path)
+        path, names = self._source.path, self._answers.models
+        turns = {} if "turn" not in self._columns.fields else {"way_out": _ONE_TURN}
+        return sorted_keys(part, models, samples, index=self._index, names=names, path=path, **turns)
 
     def _models_of(self, names: "pa.ChunkedArray") -> IntArray:
         """The place of each model among the pool's, -1 = none; under its name or another that a crowd file gives it."""
@@ -231,6 +233,22 @@ def respelt(ids: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.ChunkedArray":
     bare = pc.replace_substring_regex(ids, r"^(-?\d+)\.0$", r"\1")
     long = pc.replace_substring_regex(ids, r"^(-?\d+)$", r"\1.0")
     return pc.if_else(pc.equal(bare, ids), long, bare)
+
+
+def are_respelt(ids: "pa.Array", known: "pa.Array") -> bool:
+    """Say whether two lists of ids have none in common, and some where whole numbers are spelt the other way.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> are_respelt(pa.array(["3.0", "b"]), pa.array(["3", "a"])), are_respelt(pa.array(["3"]), pa.array(["4"]))
+        (True, False)
+    """
+    import pyarrow.compute as pc
+
+    def shares(own: "pa.Array") -> bool:
+        return bool(pc.any(pc.is_in(own, known)).as_py())
+
+    return not shares(ids) and shares(respelt(ids))
 
 
 def respelt_note(path: str) -> str:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.content import written
 from crowdselect.pool.howread import PARTS, HowRead
+from crowdselect.pool.layouts import NO_MODELS, no_reward
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
 from crowdselect.pool.rowfiles import Row, number_of
 from crowdselect.pool.textscores import wants_number
@@ -15,7 +16,8 @@ from crowdselect.pool.textscores import wants_number
 TEXT_FIELDS = ("response", "content", "output", "completion", "generation", "text", "answer", "message")
 MODEL_FIELDS = ("model", "model_name", "generator", "generation_model")
 REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)?|correctness(_.*)?")
-_CALLS = "tool_calls"
+CALLS = "tool_calls"
+"""Where calls of tools stand beside a response."""
 _FINISHES = ("finish_reasons", "finish_reason")
 
 
@@ -93,22 +95,22 @@ def fit_long(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         return [
             Answer(
                 model,
-                _said(row, names),
+                response_in(row, names.response),
                 sample=_sample(row, names),
                 reasoning=row.get(names.reasoning) if names.reasoning else None,
                 finish_reason=row.get(names.finish_reason) if names.finish_reason else None,
             )
         ]
 
-    taken = frozenset({_CALLS} & set(columns))
+    taken = frozenset({CALLS} & set(columns))
     return Fitted(name="long", says="one answer per row", answers=answers, names=names, taken=taken)
 
 
-def _said(row: Row, names: Names) -> Any:  # noqa: ANN401  (whatever a file holds)
-    """The response; where there is none, the calls of tools that a column of their own holds."""
-    response = row.get(names.response) if names.response else None
-    calls = written(row.get(_CALLS)) if response in (None, "") else None
-    return {"role": "assistant", "content": None, _CALLS: calls} if calls else response
+def response_in(row: Mapping[str, Any], name: str | None) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """A response by the name of its column or field, as a message where calls of tools stand beside it."""
+    response, calls = row.get(name) if name else None, written(row.get(CALLS))
+    is_calling = isinstance(calls, list | dict) and bool(calls)
+    return {"role": "assistant", "content": response, CALLS: calls} if is_calling else response
 
 
 def _sample(row: Row, names: Names) -> float | None:
@@ -146,14 +148,20 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
             yield Answer(model, texts[at], float(at), values, finish_reason=finish)
 
     says = f"the answers of one model per row, in the list {name}"
+    unread = unread_numbers({**_items(lists), **(item.fields if item else {})})
     return Fitted(
         name="samples",
         says=says,
         answers=answers,
-        names=names,
+        names=replace(names, notes=(*names.notes, *unread)),
         taken=frozenset({name, *lists}),
         fields=tuple(dict.fromkeys(name for name in (*lists, *inner) if name not in _FINISHES)),
     )
+
+
+def _items(lists: Mapping[str, Kind]) -> dict[str, Kind]:
+    """What each list is of."""
+    return {name: kind.item for name, kind in lists.items() if kind.item is not None}
 
 
 def _is_list_of_texts(kind: Kind) -> bool:
@@ -236,7 +244,7 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
         name="distilabel",
         says=f"an instruction per row, answers in {name}, their models in {models}{scored}",
         answers=answers,
-        names=names.without_answer(*note),
+        names=names.without_answer(*note, *unread_numbers(_items(lists))),
         taken=frozenset(taken | judge),
         fields=tuple(name for name in lists if name not in _FINISHES),
         many=True,
@@ -276,10 +284,30 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
         name="ultrafeedback",
         says=f"an instruction per row, answers in the list {name}",
         answers=answers,
-        names=names.without_answer(),
+        names=names.without_answer(*unread_numbers(fields)),
         taken=frozenset({name, "models"} & set(columns)),
         fields=own_fields(fields, text, but=(by,)),
         many=True,
+    )
+
+
+def unread_numbers(fields: Mapping[str, Kind]) -> tuple[str, ...]:
+    """Say which objects beside the text of an answer hold numbers that may be rewards, which are not read; one note, or none.
+
+    Example:
+        >>> unread_numbers({"response": Kind("text"), "scores": Kind("struct", fields={"honest": Kind("number")})})
+        ('not read: scores.honest, inside an object of each answer; a reward stands beside the text',)
+    """
+    found = [
+        f"{name}.{inner}"
+        for name, kind in fields.items()
+        for inner, value in kind.fields.items()
+        if is_number(value) and name not in NO_MODELS and not no_reward(inner)
+    ]
+    if not found:
+        return ()
+    return (
+        f"not read: {', '.join(found)}, inside an object of each answer; a reward stands beside the text",
     )
 
 
@@ -308,7 +336,7 @@ def answer_of(
     own = {n: said[n] for n in own_fields(said, text, but=but) if not isinstance(said[n], list | dict)}
     return Answer(
         model,
-        said.get(text) if text else None,
+        response_in(said, text),
         sample,
         own,
         system=said.get("custom_system_prompt"),

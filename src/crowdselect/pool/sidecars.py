@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crowdselect.errors import InputError
 from crowdselect.pool.codes import first_null, to_numpy
-from crowdselect.pool.columns import as_id, as_number, quote
+from crowdselect.pool.columns import as_id, as_number, as_text, quote
 from crowdselect.pool.connection import connect
 from crowdselect.pool.files import is_table
 from crowdselect.pool.layouts import ID_COLUMNS
@@ -100,10 +100,10 @@ def _from_table(path: str) -> set[str]:
         source = Source(connection, path)
         if "id" not in source.columns:
             raise InputError(f"{path}: no column id; its columns are: {', '.join(source.columns)}")
-        values = source.fetch(as_id(quote("id"), source.columns["id"])).column(0).to_pylist()
+        values = source.fetch(as_text(quote("id"), source.columns["id"])).column(0).to_pylist()
     finally:
         connection.close()
-    return {value for value in values if value is not None}
+    return {value for value in values if value}
 
 
 def number_columns(path: str) -> list[str]:

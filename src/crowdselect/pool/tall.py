@@ -14,14 +14,12 @@ from crowdselect.pool.batches import AnswerBatch, Cells, Numbers, Targets, Texts
 from crowdselect.pool.cells import CellRewards, cell_means, cell_rewards
 from crowdselect.pool.codes import coded, codes_of, first_missing, to_numpy
 from crowdselect.pool.columns import (
-    FAILED,
     answer_alone,
     blank,
-    broken,
     folded,
-    is_failed,
     length,
     repaired,
+    unwrapped,
     with_reasoning,
     without_failed,
 )
@@ -35,7 +33,7 @@ from crowdselect.pool.keys import (
     sample_numbers,
     sorted_keys,
 )
-from crowdselect.pool.looking import Looked, look_into
+from crowdselect.pool.looking import Looked, look_into, notes_of
 from crowdselect.pool.source import Source
 from crowdselect.pool.views import Directed, Tall
 from crowdselect.terminal import counted
@@ -87,27 +85,22 @@ class TallAnswers:
     def _looked(self) -> Looked:
         raw = self._layout.response
         if raw is None:
-            return Looked(thinks=False, broken=False, failed=False)
+            return Looked(thinks=False, broken=False, failed=False, opened=False)
         (found,) = look_into(self._source, raw)
-        for there, holds, says in (
-            (found.broken, broken, "control characters in the answers of {} are now U+FFFD"),
-            (
-                found.failed,
-                is_failed,
-                f"answers of {{}} are {FAILED[0]} or another mark of a failed call: they count as no text",
-            ),
-        ):
-            if there:
-                some = f"len(list_filter({raw}, lambda said: {holds('said')})) > 0"
-                test = some if self._layout.nested else holds(raw)
-                count = self._source.fetch(f"count(*) FILTER ({test})").column(0)[0].as_py()
-                self.notes.append(says.format(counted(count, "row")))
+        nested = self._layout.nested
+
+        def of_row(holds: Callable[[str], str]) -> str:
+            return f"len(list_filter({raw}, lambda said: {holds('said')})) > 0" if nested else holds(raw)
+
+        self.notes += notes_of(self._source, found, of_row)
         return found
 
     @cached_property
     def _raw(self) -> str | None:
-        """SQL of the responses, repaired where that is needed, and null where a call failed."""
+        """SQL of the responses, repaired where that is needed, without a template's markers, and null where a call failed."""
         raw = self._layout.response
+        if raw is not None and self._looked.opened:
+            raw = self._each(unwrapped, raw)
         if raw is not None and self._looked.failed:
             raw = self._each(without_failed, raw)
         return raw if raw is None or not self._looked.broken else self._each(repaired, raw)
@@ -257,7 +250,8 @@ class TallAnswers:
         if response is None:
             return np.zeros(len(keys.row), dtype=np.bool_)
         said = keys.row >= 0
-        if nested or self._thinks or self._looked.failed or not self._source.never_blank(("response",)):
+        changed = self._thinks or self._looked.failed or self._looked.opened
+        if nested or changed or not self._source.never_blank(("response",)):
             sql = (
                 f"list_transform({response}, lambda said: NOT {blank('said')})"
                 if nested
@@ -384,7 +378,7 @@ class TallAnswers:
     @cached_property
     def _endings(self) -> IntArray | None:
         """How each answer ended, as its place in `ENDINGS`, shape (A,); None where the pool does not say."""
-        sql, raw = self._layout.ending, self._layout.response
+        sql, raw = self._layout.ending, self._raw
         if sql is None and raw is not None and self._thinks:
             sql = self._each(lambda said: ending_sql("NULL", said), raw)
         return None if sql is None else to_numpy(self._flat(sql)).astype(np.int64)

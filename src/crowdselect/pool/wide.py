@@ -11,10 +11,10 @@ from crowdselect.finish import ENDINGS, ending_sql
 from crowdselect.pool.batches import AnswerBatch, Cells, Numbers, Targets, Texts, said_text
 from crowdselect.pool.cells import not_numeric, refuse_infinite
 from crowdselect.pool.codes import to_numpy
-from crowdselect.pool.columns import answer_alone, blank, folded, length, repaired, without_failed
+from crowdselect.pool.columns import answer_alone, blank, folded, length, repaired, unwrapped, without_failed
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import first_not_number
-from crowdselect.pool.looking import Looked, look_into
+from crowdselect.pool.looking import Looked, look_into, notes_of
 from crowdselect.pool.source import Source
 from crowdselect.pool.views import Wide, direction_of
 from crowdselect.types import BoolArray, FloatArray, IntArray
@@ -31,6 +31,8 @@ class WideAnswers:
         self._index = index
         self.models = layout.models
         self._reasoned = reasoned
+        self.notes: list[str] = []
+        """What was found in the answers, one line each."""
 
     def scores(self, reward: str) -> FloatArray:
         """Read a reward, shape (N, M), NaN = none, column by column."""
@@ -59,7 +61,8 @@ class WideAnswers:
         for j, model in enumerate(self.models):
             if model not in self._responses:
                 continue
-            proven = model not in self._thinking and not self._looked[model].failed
+            looked = self._looked[model]
+            proven = not (looked.thinks or looked.failed or looked.opened)
             if proven and self._source.never_blank(self._layout.leaves.get(model)):
                 out[:, j] = True
             else:
@@ -82,15 +85,24 @@ class WideAnswers:
 
     @cached_property
     def _looked(self) -> Mapping[str, Looked]:
-        found = self._layout.responses
-        return dict(zip(found, look_into(self._source, *found.values()), strict=True))
+        texts = self._layout.responses
+        found = dict(zip(texts, look_into(self._source, *texts.values()), strict=True))
+        some = Looked(*(any(each) for each in zip(*found.values(), strict=True))) if found else None
+        if some is not None:
+            self.notes += notes_of(
+                self._source, some, lambda holds: f"({' OR '.join(map(holds, texts.values()))})"
+            )
+        return found
 
     @cached_property
     def _raw(self) -> Mapping[str, str]:
-        """SQL of the responses, repaired where that is needed, and null where a call failed."""
+        """SQL of the responses, repaired where that is needed, without a template's markers, and null where a call failed."""
         found = {
-            model: without_failed(sql) if self._looked[model].failed else sql
+            model: unwrapped(sql) if self._looked[model].opened else sql
             for model, sql in self._layout.responses.items()
+        }
+        found = {
+            model: without_failed(sql) if self._looked[model].failed else sql for model, sql in found.items()
         }
         return {model: repaired(sql) if self._looked[model].broken else sql for model, sql in found.items()}
 
@@ -127,7 +139,7 @@ class WideAnswers:
         if not self._thinking:
             return Targets(said)
         cut = np.zeros(self._shape, dtype=np.bool_, order="F")
-        found = {m: self._layout.responses[m] for m in self.models if m in self._thinking}
+        found = {m: self._raw[m] for m in self.models if m in self._thinking}
         self._fill(
             cut,
             {

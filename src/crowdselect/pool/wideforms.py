@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
@@ -21,7 +22,9 @@ from crowdselect.pool.rowforms import (
     is_number,
     number_in,
     own_fields,
+    response_in,
     sample_again,
+    unread_numbers,
 )
 
 _RATE = re.compile(r"(?:(?:pass|solve)_rate_(?P<after>.+)|(?P<before>.+?)_(?:pass|solve)_rate)")
@@ -34,12 +37,13 @@ def _wide(  # noqa: PLR0917  (each is said at once)
     answers: Callable[[Row], Iterable[Answer]],
     taken: Iterable[str],
     fields: Iterable[str],
+    inside: Mapping[str, Kind] = MappingProxyType({}),
 ) -> Fitted:
     return Fitted(
         name=name,
         says=says,
         answers=answers,
-        names=names.without_answer(),
+        names=names.without_answer(*unread_numbers(inside)),
         taken=frozenset(taken),
         fields=tuple(dict.fromkeys(fields)),
         many=True,
@@ -172,7 +176,9 @@ def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
         ),
         None,
     )
-    inside = {n for own in columns[texts].fields.values() for n in _fields(own)} if texts else set()
+    inside = (
+        {n: k for own in columns[texts].fields.values() for n, k in _fields(own).items()} if texts else {}
+    )
     text = next((n for n in TEXT_FIELDS if n in inside), None)
     numbers = [n for n in columns if _per_model(columns[n], _are_numbers) and n not in names.taken]
     numbers = [n for n in numbers if n in {"scores", "rewards", "ratings", "correct"}]
@@ -192,7 +198,7 @@ def fit_structs(columns: Columns, names: Names, how: HowRead) -> Fitted | None: 
     taken = {*numbers, *([texts] if texts else [])}
     says = f"a value per model in {' and '.join(sorted(taken))}"
     fields = (*map(_singular, numbers), *own_fields(sorted(inside), text, but=_SPEAKERS))
-    return _wide("structs", says, names, answers, taken, fields)
+    return _wide("structs", says, names, answers, taken, fields, inside)
 
 
 def _is_answered(kind: Kind) -> bool:
@@ -377,10 +383,11 @@ def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # n
             own = row.get(model)
             if isinstance(own, dict):
                 values = {n: v for n, v in own.items() if n != "content" and not isinstance(v, list | dict)}
-                yield Answer(model, own.get("content"), values=values)
+                yield Answer(model, response_in(own, "content"), values=values)
 
-    fields = [name for model in models for name in columns[model].fields if name != "content"]
-    return _wide("zoo", "a struct per model in columns", names, answers, models, fields)
+    inside = {name: kind for model in models for name, kind in columns[model].fields.items()}
+    fields = [name for name in inside if name != "content"]
+    return _wide("zoo", "a struct per model in columns", names, answers, models, fields, inside)
 
 
 def _is_spelt_list(text: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
