@@ -673,3 +673,15 @@ def test_dates_are_no_scores_in_words(value, is_score, run, tmp_path):
     ran = run("select", path, "--budget", 2, "--clusters", 0, "-o", tmp_path / "out")
     ran.refuses("when may be it, as text" if is_score else "no numeric column for one")
     assert ("may be it, as text" in run("inspect", path).err) == is_score
+
+
+def test_the_only_number_of_a_second_file_is_a_reward_whatever_its_name(tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"n_tokens": varied})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for more, usual in (({}, "words"), ({"sentences": 3}, None)):
+        judged = [
+            {"id": row["id"], "model": row["model"], "words": len(row["response"]), **more} for row in rows
+        ]
+        pq.write_table(pa.Table.from_pylist(judged), tmp_path / "second.parquet")
+        with open_pool(path, rewards=tmp_path / "second.parquet") as pool:
+            assert pool.usual_reward == usual

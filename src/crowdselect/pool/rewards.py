@@ -358,9 +358,11 @@ class Rewards:
         """The candidates that may be meant where none is named, the likeliest first.
 
         Numbers with the name of an index, a count, a person or an effort are not, nor are those that are the same for all
-        answers to each instruction, which tell of it and not of an answer.
+        answers to each instruction, which tell of it and not of an answer. The only number of a second file is one whatever its
+        name.
         """
-        found = [name for name in self.names if not no_reward(name)]
+        second = () if self._columns is None else candidates(self._columns.rewards)
+        found = [name for name in self.names if not no_reward(name) or second == (name,)]
         return tuple(sorted((name for name in found if name not in self._same), key=unlikely))
 
     @cached_property
