@@ -734,7 +734,10 @@ def test_matrix(kind, tmp_path):
         assert pool.prompts([("a", "m")]) == [[]]
         assert pool.responses([("a", "m")]) == [None]
         assert pool.column("task").tolist() == ["x", "x"]
-        assert pool.notes == ["matrix: not models, by their name or for not being numeric: cost, task"]
+        (note,) = pool.notes
+        assert note.startswith(
+            "matrix: not models, by their name or for not being numeric: cost, task; a crowd file"
+        )
 
 
 def test_scores_are_column_major(tmp_path, reference):

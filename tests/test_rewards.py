@@ -455,6 +455,7 @@ def of_prompt(i, _):
         ({"helpful": varied, "honest": lambda i, j: i * j % 5}, "--reward NAME"),
         ({"reward/format": varied, "reward/total": varied}, "--reward reward/total"),
         ({"best_idx": varied, "depth": of_prompt, "total_annotations": varied}, None),
+        ({"total_annotations": varied, "upvotes": of_prompt, "sentences": varied, "n_words": varied}, None),
     ],
 )
 def test_the_proposed_reward_is_one_by_its_name_or_the_only_number(run, tmp_path, numbers, proposed):
@@ -467,7 +468,8 @@ def test_the_proposed_reward_is_one_by_its_name_or_the_only_number(run, tmp_path
         assert last.startswith("crowdselect reward ")
         assert (known["reward_columns"], known["rewards"]) == ([], {})
         run("select", path, *options).refuses("no column has the name of a reward", "total_annotations")
-        assert run("select", path, "--reward", "depth", *options).code == 0  # where it is named
+        named = "depth" if "depth" in numbers else "sentences"
+        assert run("select", path, "--reward", named, *options).code == 0  # where it is named
         return
     assert last.startswith(f"crowdselect select {path} --clusters 0 {proposed} --budget".replace("  ", " "))
     assert set(known["rewards"]) == set(known["reward_columns"])
@@ -638,3 +640,48 @@ def test_the_id_of_a_second_file_may_have_a_rarer_name_that_is_there_alone(run, 
         np.testing.assert_array_equal(pool.scores(), [[i + 5, i + 4] for i in range(6)])
         assert not any("is taken for the id" in note for note in pool.notes)
     run("inspect", tmp_path / "pool.jsonl", "--rewards", doubtful).refuses("not a rewards file")
+
+
+def test_the_only_number_that_may_be_the_reward_is_told(run, tmp_path):
+    options = ["--budget", 2, "--clusters", 0, "-o"]
+    told = "the reward is helpful; of the others (depth, n_tokens) none is a number that may be one"
+    several = scored(tmp_path / "several.jsonl", {"depth": of_prompt, "helpful": varied, "n_tokens": varied})
+    ran = run("select", several, *options, tmp_path / "a")
+    assert told in " ".join(ran.err.split())
+    assert "if it is another, name it with --reward" in " ".join(ran.err.split())
+    assert told not in " ".join(
+        run("select", several, "--reward", "helpful", *options, tmp_path / "b").err.split()
+    )
+    for name, numbers in {"c": {"helpful": varied}, "d": {"depth": of_prompt, "stars": varied}}.items():
+        path = scored(tmp_path / f"{name}.jsonl", numbers)
+        assert "the reward is" not in run("select", path, *options, tmp_path / name).err
+
+
+def test_a_reward_that_is_the_same_for_all_answers_is_told_so(run, tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"quality": of_prompt, "depth": of_prompt})
+    run("select", path, "--budget", 2, "--clusters", 0, "-o", tmp_path / "out").refuses(
+        "quality is the same for all answers to an instruction, and no other column has the name of a reward: quality, depth; "
+        "name the one to use with --reward"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "is_score"), [("2024/05", False), ("05/2024", False), ("7/10", True), ("450/1000", True)]
+)
+def test_dates_are_no_scores_in_words(value, is_score, run, tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"when": lambda i, j: value})
+    ran = run("select", path, "--budget", 2, "--clusters", 0, "-o", tmp_path / "out")
+    ran.refuses("when may be it, as text" if is_score else "no numeric column for one")
+    assert ("may be it, as text" in run("inspect", path).err) == is_score
+
+
+def test_the_only_number_of_a_second_file_is_a_reward_whatever_its_name(tmp_path):
+    path = scored(tmp_path / "pool.jsonl", {"n_tokens": varied})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for more, usual in (({}, "words"), ({"sentences": 3}, None)):
+        judged = [
+            {"id": row["id"], "model": row["model"], "words": len(row["response"]), **more} for row in rows
+        ]
+        pq.write_table(pa.Table.from_pylist(judged), tmp_path / "second.parquet")
+        with open_pool(path, rewards=tmp_path / "second.parquet") as pool:
+            assert pool.usual_reward == usual

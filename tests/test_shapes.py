@@ -497,7 +497,8 @@ def test_a_list_that_names_models_beside_numbers_is_told(kind: str, tmp_path: Pa
         for i in range(3)
     ]
     path = write(tmp_path, rows, kind)
-    with pytest.raises(LayoutError, match=r"other columns \(outs\); .* `columns='completions=outs'`"):
+    told = r"other columns \(outs\); .*; if the scores of models are in a, b, open it with `layout='matrix'`; .* `columns='completions=outs'`"
+    with pytest.raises(LayoutError, match=told):
         open_pool(path)
     with open_pool(path, columns={"completions": "outs"}) as pool:
         assert (pool.models, answered(pool)) == (MODELS, ["x"] * 6)
@@ -518,6 +519,121 @@ def test_a_number_about_a_row_is_no_model(name: str, more: Row, kind: str, tmp_p
         write(tmp_path, [{**row, "m-1b": 0.5, "m-7b": i / 4} for i, row in enumerate(rows)], kind)
     ) as pool:
         assert pool.models == MODELS
+
+
+def _scored(name: str, *values: Any) -> list[Row]:
+    """A table of the scores of two models, with another column."""
+    return [
+        {"id": f"q{i}", "prompt": f"Do {i}", "m-1b": i % 3, "m-7b": i % 5, name: values[i % len(values)]}
+        for i in range(20)
+    ]
+
+
+@TYPED
+def test_examples_that_name_models_beside_numbers_are_told_the_matrix_first(
+    kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = write(tmp_path, _scored("history", [{"model": "a", "content": "b"}]), kind)
+    run("inspect", path).refuses(
+        "closest is the layout matrix, with what may be answers inside other columns (history)",
+        "if the scores of models are in m-1b, m-7b, open it with --layout matrix; if their answers are in history, with "
+        "--columns completions=history",
+    )
+    assert run("inspect", path, "--layout", "matrix").code == 0
+
+
+@ALL
+def test_a_word_that_holds_a_text_is_no_model_beside_others(kind: str, tmp_path: Path) -> None:
+    rows = _scored("chapter", *map(str, range(6)))
+    rows[4]["chapter"] = "intro"
+    path = write(tmp_path, rows, kind)
+    for skip in (False, True):
+        with open_pool(path, skip_invalid=skip) as pool:
+            assert (pool.models, pool.malformed) == (MODELS, 0)
+            assert "no model: chapter (some of its values are texts)" in str(pool.read_as)
+            assert "intro" in pool.column("chapter")
+    told = "row 5: chapter is 'intro', not a number; .*, or delete the column if chapter is no model"
+    with pytest.raises(InputError, match=told):
+        open_pool(path, known_models=["chapter"])
+
+
+@ALL
+def test_texts_in_a_column_that_may_be_a_model_are_told_where_they_are_left_out(
+    kind: str, tmp_path: Path
+) -> None:
+    rows = [
+        {"oak" if name == "m-1b" else name: str(value) for name, value in row.items()}
+        for row in _scored("ash", 1, 2, 3)
+    ]
+    rows[4]["ash"] = "intro"
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(InputError, match=r"row 5: ash is 'intro'.* delete the column if ash is no model"):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert (pool.models, pool.malformed) == (("ash", "m-7b", "oak"), 1)
+        assert "columns (some values of ash are texts)" in str(pool.read_as)
+
+
+@ALL
+@pytest.mark.parametrize("layout", [None, "matrix"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("rating", ["PG-13", "12", "R"]),
+        ("rating", ["A", "B"]),
+        ("reward_type", ["rule", "model"]),
+        ("score_scale", ["0-10", "1/5"]),
+    ],
+)
+def test_a_text_named_like_a_score_of_no_model_is_a_column(
+    name: str, values: list[str], layout: str | None, kind: str, tmp_path: Path
+) -> None:
+    with open_pool(write(tmp_path, _scored(name, *values), kind), layout=layout) as pool:
+        assert (pool.models, pool.usual_reward) == (MODELS, "score")
+        assert f"no model: {name} (its values are texts)" in str(pool.read_as)
+        assert set(pool.column(name)) == set(values)
+
+
+@ALL
+@pytest.mark.parametrize("name", ["m-7b score", "score: m-3b"])
+def test_a_text_named_as_the_scores_of_models_are_is_told(name: str, kind: str, tmp_path: Path) -> None:
+    rows = [
+        {f"score: {n}" if name == "score: m-3b" and n in MODELS else n: value for n, value in row.items()}
+        for row in _scored(name, "4/5", "3/5")
+    ]
+    with pytest.raises(LayoutError, match=f"row 1: {name} is '4/5'; the scores are texts"):
+        open_pool(write(tmp_path, rows, kind))
+
+
+ODD = ("Time-MoE", "gpt-4-version", "n_gram_lm", "olmo-step")
+"""Models whose names are those of counts and efforts."""
+
+
+@ALL
+@pytest.mark.parametrize("others", [MODELS, ()])
+@pytest.mark.parametrize("form", ["{}", "{}_score"])
+def test_models_that_the_crowd_file_names_are_models_whatever_their_names(
+    form: str, others: tuple[str, ...], kind: str, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    names = (*others, *ODD)
+    rows = [
+        {"id": f"q{i}", "instruction": f"Do {i}", "total_votes": i % 3}
+        | {form.format(name): (i * 3 + j * 5) % 7 for j, name in enumerate(names)}
+        for i in range(12)
+    ]
+    path, crowd_file = write(tmp_path, rows, kind), tmp_path / "crowd.toml"
+    crowd_file.write_text("".join(f'[[model]]\nname = "{name}"\n' for name in names))
+    choice = ("--budget", 2, "--clusters", 0, "--weights", "difficulty=1", "-o")
+    found = json.loads(run("inspect", path, "--crowd", crowd_file, "--json").out)
+    assert sorted(model["name"] for model in found["crowd"]) == sorted(names)
+    ran = run("select", path, "--crowd", crowd_file, *choice, tmp_path / "out")
+    assert f"12 instructions x {len(names)} models" in ran.out
+    if form == "{}":
+        hint = "a crowd file (--crowd) that names a column of numbers makes it a model"
+        without = run("select", path, *choice, tmp_path / "without")
+        said = " ".join((without.out + without.err).split())
+        assert hint in said
+        assert all(name in said for name in ODD)
 
 
 @TYPED
@@ -865,3 +981,20 @@ def test_a_policy_is_no_model_where_the_model_is_told(tmp_path: Path) -> None:
     rows = [{"prompt": f"P{i}", "policy": "Be kind.", "output": "x", "score": float(i)} for i in range(3)]
     with open_pool(write(tmp_path, rows, "jsonl"), model="oak-7b") as pool:
         assert (pool.models, list(pool.column("policy"))) == (("oak-7b",), ["Be kind."] * 3)
+
+
+@TYPED
+@pytest.mark.parametrize("several", [True, False])
+def test_a_label_called_policy_is_no_model(several: bool, kind: str, tmp_path: Path) -> None:  # noqa: FBT001  (of pytest)
+    """It repeats among the answers to a prompt, or there is one alone to each; models tell these apart."""
+    rows = [
+        {"prompt": f"P{i}", "policy": ("safe", "unsafe")[i % 2], "output": f"x{i}{j}", "score": float(i + j)}
+        for i in range(6)
+        for j in range(1 + several)
+    ]
+    path = write(tmp_path, rows, kind)
+    told = "lacks the model that gave the answers in 'output'; .*; policy is not taken for it, since it does not tell apart"
+    with pytest.raises(LayoutError, match=told):
+        open_pool(path)
+    with open_pool(path, columns={"model": "policy"}) as pool:
+        assert pool.models == ("safe", "unsafe")

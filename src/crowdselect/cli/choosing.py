@@ -55,14 +55,17 @@ class PoolOptions:
     pool: str
     read: HowRead
     crowd: str | None = None
-    """A crowd file: models may be filed under other names in the rewards."""
+    """A crowd file: models may be filed under other names in the rewards, and columns of any name may be models."""
     rewards: str | None = None
     limit: int | None = None
 
     def opened(self, *, seed: int = 0) -> Pool:
         """Open the pool."""
         crowd = read_crowd(self.crowd)
-        read = self.read if crowd is None else replace(self.read, aliases=crowd.aliases)
+        read = self.read
+        if crowd is not None:
+            named = (*crowd.names, *crowd.students, *crowd.aliases)
+            read = replace(read, aliases=crowd.aliases, known_models=named)
         return open_pool(self.pool, read=read, rewards=self.rewards, limit=self.limit, seed=seed)
 
 

@@ -20,6 +20,7 @@ from crowdselect.explorer.clusters import Spread, spread_of
 from crowdselect.methods import METHODS, method_named
 from crowdselect.numeric.metrics import METRICS, by_family
 from crowdselect.numeric.responses import fits_of
+from crowdselect.pool.howread import OF_CROWD_FILE
 from crowdselect.pool.pool import Pool
 from crowdselect.pool.sidecars import number_columns
 from crowdselect.progress import Stages
@@ -497,8 +498,7 @@ def _check_weights(weights: Mapping[str, float]) -> None:
 def _read_words(found: _Gathered) -> list[str]:
     """How the pool is read, as words of a command."""
     pool, words = found.pool, []
-    read = pool.read.as_dict()
-    read.pop("aliases", None)  # of the crowd file
+    read = {name: value for name, value in pool.read.as_dict().items() if name not in OF_CROWD_FILE}
     more = {"rewards": pool.rewards_path, "limit": pool.limit, "crowd": found.crowd_file}
     for name, value in {**read, **more}.items():
         flag = f"--{name.replace('_', '-')}"

@@ -12,8 +12,8 @@ from crowdselect.pool.fastchat import refuse_fastchat
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.idlike import id_columns
 from crowdselect.pool.inner import parts_inside, ratings_inside
-from crowdselect.pool.layouts import LAYOUTS
-from crowdselect.pool.parts import ANSWER_LISTS, Names, has_lists
+from crowdselect.pool.layouts import LAYOUTS, NAMED_MODELS
+from crowdselect.pool.parts import ANSWER_LISTS, POLICIES, Names, has_lists
 from crowdselect.pool.rowforms import (
     Fitted,
     Form,
@@ -21,6 +21,7 @@ from crowdselect.pool.rowforms import (
     fit_long,
     fit_samples,
     fit_ultrafeedback,
+    is_number,
 )
 from crowdselect.pool.wideforms import (
     fit_matrix,
@@ -109,7 +110,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         return LayoutError(
             f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
         )
-    closest = _closest(columns, names)
+    closest = _closest(columns, names, how)
     if closest is not None:
         lacks, remedy = closest
         return LayoutError(f"{path}: closest is the layout {lacks}; found {listed}; {remedy}")
@@ -124,18 +125,13 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     )
 
 
-def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
+def _closest(columns: Columns, names: Names, how: HowRead) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
     if sides_of(columns) and not names.asked and names.id is None:
         return "battles, which lacks the instruction", "name the column with `columns='instruction=COLUMN'`"
     inside = _unread(columns, names, "matrix")
     if inside:
-        telling = {"completions": "ultrafeedback", "model_names": "distilabel", "generations": "samples"}
-        closest = next((form for what, form in telling.items() if what in inside), "long")
-        ratings = ratings_inside(columns)
-        inside |= {} if ratings is None or "response" not in inside else {"reward": ratings}
-        remedy = f"name them with `columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
-        return f"{closest}, with its parts inside other columns ({', '.join(inside.values())})", remedy
+        return _with_parts_inside(inside, columns, names, how)
     lists = [name for name in ANSWER_LISTS if name in columns]
     numbered = numbered_responses(columns)
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
@@ -144,16 +140,40 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
             "name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the files' "
             "names with `model_from='file'`"
         )
+        policies = [name for name in columns if name.strip().casefold() in POLICIES]
+        untaken = "is not taken for it, since it does not tell apart the answers to a prompt"
+        remedy += f"; {policies[0]} {untaken}" if policies else ""
         closest = "samples" if lists else "long"
         return f"{closest}, which lacks the model that gave the answers in {answers[0]!r}", remedy
     if names.model is None and names.asked:
-        return (
-            "long, which lacks the answers and the models that gave them",
-            "name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='file'` takes the model from names of files",
+        remedy = (
+            "name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='file'` takes the model from names of "
+            "files"
         )
+        numbers = [name for name, kind in columns.items() if is_number(kind) and name not in names.taken]
+        remedy += f"; {NAMED_MODELS}" if len(numbers) > 1 else ""
+        return "long, which lacks the answers and the models that gave them", remedy
     if names.model is not None and not names.asked and names.id is None:
         return "long, which lacks an id or the instruction", _without_prompts(columns, names)
     return None
+
+
+def _with_parts_inside(
+    inside: dict[str, str], columns: Columns, names: Names, how: HowRead
+) -> tuple[str, str]:
+    """What is closest where parts of a row lie inside its objects, and what to do: first to read the numbers where they may be models'."""
+    numbers = FORMS["matrix"].fit(columns, names, how) if names.asked else None
+    telling = {"completions": "ultrafeedback", "model_names": "distilabel", "generations": "samples"}
+    closest = next((form for what, form in telling.items() if what in inside), "long")
+    ratings = ratings_inside(columns)
+    inside |= {} if ratings is None or "response" not in inside else {"reward": ratings}
+    listed = ", ".join(inside.values())
+    named = f"`columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
+    if numbers is None:
+        return f"{closest}, with its parts inside other columns ({listed})", f"name them with {named}"
+    models = ", ".join(sorted(numbers.taken)[:_NAMED])
+    remedy = f"if the scores of models are in {models}, open it with `layout='matrix'`; if their answers are in {listed}, with "
+    return f"matrix, with what may be answers inside other columns ({listed})", remedy + named
 
 
 def _without_prompts(columns: Columns, names: Names) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from crowdselect.errors import OptionError
+from crowdselect.pool.layouts import says_model
 
 ReasoningUse = Literal["keep", "drop"]
 EMPTY: Literal["empty"] = "empty"
@@ -66,6 +67,8 @@ class HowRead:
     """Whether exports put the reasoning back before the answer."""
     aliases: tuple[tuple[str, str], ...] | Mapping[str, str] = ()
     """(other name, name) of models, under which a second file may file their rewards; from a crowd file."""
+    known_models: tuple[str, ...] = ()
+    """Columns of numbers that are models whatever their names; from a crowd file. Those whose names say so are left out."""
 
     def __post_init__(self) -> None:
         pairs = self.columns.items() if isinstance(self.columns, Mapping) else self.columns
@@ -77,6 +80,8 @@ class HowRead:
             )
         others = self.aliases.items() if isinstance(self.aliases, Mapping) else self.aliases
         object.__setattr__(self, "aliases", tuple((str(other), str(name)) for other, name in others))
+        odd = sorted({name for name in self.known_models if not says_model(name)})
+        object.__setattr__(self, "known_models", tuple(odd))
         given = (self.missing,) if isinstance(self.missing, int | float | str) else self.missing
         object.__setattr__(self, "missing", tuple(EMPTY if one == EMPTY else _number(one) for one in given))
         if self.model_from not in {None, "file", "folder"}:
@@ -137,5 +142,7 @@ def _number(value: float | str) -> float:
         raise OptionError(f"`missing={value!r}` is neither a number nor `empty`") from None
 
 
-READ_OPTIONS = tuple(part.name for part in fields(HowRead) if part.name != "aliases")
+OF_CROWD_FILE = ("aliases", "known_models")
+"""The fields that a crowd file sets."""
+READ_OPTIONS = tuple(part.name for part in fields(HowRead) if part.name not in OF_CROWD_FILE)
 """The fields that a user sets by an option of the same name."""

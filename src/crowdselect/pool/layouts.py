@@ -12,7 +12,7 @@ from typing import Any
 from crowdselect.errors import LayoutError
 from crowdselect.finish import ending_sql
 from crowdselect.pool.columns import Columns, as_id, as_number, as_text, quote, without_turns
-from crowdselect.pool.modelcolumns import columns_by_model
+from crowdselect.pool.modelcolumns import SCORES, columns_by_model, models_in
 from crowdselect.pool.views import RewardColumns, Tall, View, Wide
 
 STUDENT = "is_student"
@@ -53,10 +53,11 @@ _PLACES = re.compile(
 )
 """Numbers that say where something is or who did it: indices, versions, people."""
 _EFFORT = re.compile(
-    r"(.*[^a-z])?(cost|price|tokens?|latency|len|length|chars|time|runtime|duration|elapsed|seconds)([^a-z].*)?",
+    r"(.*[^a-z])?(cost|price|tokens?|latency|len|length|chars|time|runtime|duration|elapsed|seconds"
+    r"|characters|words|sentences|lines|paragraphs|bytes)([^a-z].*)?",
     re.IGNORECASE,
 )
-"""What an answer took, in any word of a name, such as `latency_s`."""
+"""What an answer took, or how long it is, in any word of a name, such as `latency_s`."""
 _GOOD = re.compile(
     r"overall|quality|score|rating|reward|correct|accuracy|grade|judge|(?<![a-z])(stars?|points|marks?)(?![a-z])",
     re.IGNORECASE,
@@ -250,15 +251,37 @@ def _names_rows(name: str) -> bool:
     return _ROW_NUMBERS.fullmatch(name) is not None or _IDS.fullmatch(name) is not None
 
 
-def may_be_model(name: str) -> bool:
+NAMED_MODELS = "a crowd file (`crowd`) that names a column of numbers makes it a model"
+"""What to do where a column is no model by its name, and yet is one."""
+
+
+def may_be_model(name: str, known: Collection[str] = ()) -> bool:
     """Say whether a numeric column may be a model of a wide file, by its name: no reward, nor what tells of the row.
+
+    Args:
+        name: Of the column.
+        known: Models, whatever their names; the column may be called after its score, too.
 
     Example:
         >>> may_be_model("llama-8b"), may_be_model("reward"), may_be_model("best_idx"), may_be_model("total_votes")
         (True, False, False, False)
+        >>> may_be_model("olmo-step"), may_be_model("olmo-step", ["olmo-step"]), may_be_model("n_gram score", ["n_gram"])
+        (False, True, True)
     """
+    if known and not {name, *models_in(name, SCORES).values()}.isdisjoint(known):
+        return True
     about = any(known.fullmatch(name) for known in (_ABOUT_ROWS, _TOTALS, _PLACES, FIRST_REWARDS))
     return not (about or no_model(name))
+
+
+def says_model(name: str) -> bool:
+    """Say whether a numeric column that may be a model has a name as most of them: with a digit or a hyphen.
+
+    Example:
+        >>> says_model("llama-8b"), says_model("chapter"), says_model("olmo-step")
+        (True, False, False)
+    """
+    return may_be_model(name) and re.search(r"[\d-]", name) is not None
 
 
 def _id_column(columns: Columns) -> str | None:
@@ -511,6 +534,7 @@ def _matrix(columns: Columns) -> View:
     answers = Wide(tuple(models), {}, {"score": scores}, {"score": written}, {})
     others = [name for name in columns if name not in {*models.values(), *_PARTS}]
     said = f"matrix: not models, by their name or for not being numeric: {', '.join(others)}"
+    said += f"; {NAMED_MODELS}" if any(columns[name].name in NUMERIC for name in others) else ""
     return View("matrix", id_ or "NULL", False, text, messages, answers, (said,) if others else ())
 
 

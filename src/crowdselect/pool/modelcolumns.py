@@ -57,6 +57,19 @@ def models_in(name: str, words: Sequence[str]) -> dict[tuple[str, bool], str]:
     return {key: match["inside"] or match["plain"] for key, match in found.items()}
 
 
+def is_named_as(name: str, scored: Iterable[str]) -> bool:
+    """Say whether a column holds the scores of a model by its name, where others do: of one of theirs, or as theirs are called.
+
+    Example:
+        >>> is_named_as("oak score", ["elm score"]), is_named_as("score_oak", ["oak", "elm"]), is_named_as("score_type", ["oak"])
+        (True, True, False)
+    """
+    others = {other: models_in(other, SCORES) for other in scored}
+    forms = {form for found in others.values() for form in found}
+    models = {*others, *(model for found in others.values() for model in found.values())}
+    return any(form in forms or model in models for form, model in models_in(name, SCORES).items())
+
+
 def columns_by_model(columns: Iterable[str]) -> dict[str, str]:
     """Say which model each column of a matrix is of: where most are MODEL_reward or reward_MODEL, these are, of MODEL.
 

@@ -22,7 +22,15 @@ from crowdselect.pool.files import FileType, FoundFiles, find_files, fingerprint
 from crowdselect.pool.forms import FORMS, fitted, no_instruction, textless
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import within
-from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
+from crowdselect.pool.layouts import (
+    FEWEST_COUNTED,
+    ID_COLUMNS,
+    LAYOUTS,
+    detect,
+    may_be_model,
+    plain_view,
+    view,
+)
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.missing import without_missing
 from crowdselect.pool.modelcolumns import is_score
@@ -309,7 +317,8 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
         return None
     texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
     if name == "matrix" and (
-        any(map(is_score, texts))
+        any(may_be_model(n, how.known_models) and not may_be_model(n) for n in columns)
+        or any(map(is_score, texts))
         or _mostly_numbers(source, texts)
         or (source.type == "csv" and any(written_scores(f, "csv", texts, every=False) for f in source.files))
     ):

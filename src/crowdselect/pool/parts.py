@@ -14,7 +14,7 @@ INSTRUCTIONS = ("prompt", "question", "problem", "query")
 RESPONSES = ("output", "completion", "generation")
 MODELS = ("model_name", "model_id", "generator", "generation_model")
 POLICIES = ("policy", "policy_model")
-"""Names of the model where there are answers, and nothing else says whose they are."""
+"""Names of the model where there are answers, nothing else says whose they are, and they tell apart those to a prompt."""
 SAMPLES = ("sample_idx", "sample_index")
 CONVERSATIONS = ("conversations", "conversation")
 ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers", "candidates", "samples")
@@ -115,6 +115,7 @@ def names_of(
     *,
     path: str,
     same_within_id: Callable[[str, str, str], bool] | None = None,
+    tells_apart: Callable[[str, str], bool] | None = None,
 ) -> Names:
     """Find which column is which part: by its usual name, else by another name if one candidate alone is there.
 
@@ -123,6 +124,7 @@ def names_of(
         how: `columns` names what has other names.
         path: For messages.
         same_within_id: Says whether a column has one value for all models of an id: (id, model, column).
+        tells_apart: Says whether a column tells apart the rows that share a key: (key, column).
 
     Raises:
         LayoutError: A named column is not there, or there are two candidates for a part.
@@ -138,12 +140,13 @@ def names_of(
     model = find("model", ("model",), MODELS, is_scalar)
     response = find("response", ("response",), () if routed or has_lists(columns) else RESPONSES, is_said)
     answered = response is not None or has_lists(columns)
-    if model is None and answered and how.model is None and how.model_from is None:
-        model = find("model", (), POLICIES, lambda kind: kind.name == "text")
     asked = messages is not None or instruction is not None
     scores_alone = model is None and response is None and not has_lists(columns)
     rarer = [name for name in RARER_IDS if name in find.free] if scores_alone or not asked else []
     id_ = find("id", ID_COLUMNS, rarer if len(rarer) == 1 else (), is_scalar)
+    if model is None and answered and how.model is None and how.model_from is None:
+        keys = [name for name in (instruction, id_, messages) if name is not None]
+        model = find("model", (), _policies(find, keys, tells_apart))
     if response is None and not routed and not has_lists(columns):
         same = model is not None and id_ is not None and same_within_id is not None
         reference = same and "answer" in find.free and same_within_id(id_, model, "answer")  # type: ignore[arg-type, misc]
@@ -164,6 +167,14 @@ def names_of(
         finish_reason=find("finish_reason", ("finish_reason",)),
         notes=tuple(find.notes),
     )
+
+
+def _policies(
+    find: _Finder, keys: Sequence[str], tells_apart: Callable[[str, str], bool] | None
+) -> list[str]:
+    """The policies that tell apart the answers to a prompt, as models do; others may be labels, such as `safe`."""
+    found = [n for n, kind in find.free.items() if kind.name == "text" and n.strip().casefold() in POLICIES]
+    return [n for n in found if tells_apart is None or any(tells_apart(key, n) for key in keys)]
 
 
 def _rarer_response(

@@ -46,6 +46,7 @@ from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, columns_in, rows_in
+from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -296,7 +297,13 @@ class _Rewriting:
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
-        names = names_of(columns, how, path=found.path, same_within_id=self._same_within_id)
+        names = names_of(
+            columns,
+            how,
+            path=found.path,
+            same_within_id=self._same_within_id,
+            tells_apart=self._tells_apart,
+        )
         if not answers:
             if not names.asked and "turns" not in columns:
                 raise LayoutError(
@@ -311,7 +318,9 @@ class _Rewriting:
             raise
         if form.many or form.side_by_side > 1:
             slips = {name for name, kind in columns.items() if kind.slips}
-            self._refuse_text_scores(names.taken | (form.taken - slips), every=False)
+            others = {n for n in columns if is_score(n) and not is_named_as(n, form.taken - {n})}
+            others = others if form.name in {"matrix", "column pairs"} else set()
+            self._refuse_text_scores(names.taken | (form.taken - slips) | others, every=False)
         if form.name == "matrix":
             numbers = {name for name, kind in columns.items() if kind.name == "number"}
             self._counters = self._counting(form.taken | (numbers - names.taken))
@@ -495,6 +504,19 @@ class _Rewriting:
                 if value != str(row.get(column)):
                     return False
         return any(len(models) > 1 for _, models in known.values())
+
+    def _tells_apart(self, key: str, column: str) -> bool:
+        """Whether some rows share a key, and none of these the value of a column."""
+        known: dict[str, set[str]] = {}
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, [key, column]):
+                if isinstance(row, Broken) or row.get(key) is None:
+                    continue
+                values, value = known.setdefault(str(row[key]), set()), str(row.get(column))
+                if value in values:
+                    return False
+                values.add(value)
+        return any(len(values) > 1 for values in known.values())
 
     # From rows to plain rows
 

@@ -58,7 +58,7 @@ def open_pool(
         seed: Of that choice.
         read: How it is read, as one object.
         how: The same as arguments: `layout`, `columns`, `model`, `model_from`, `subset`, `split`, `filter`, `missing`,
-            `skip_invalid`, `reasoning`; see `crowdselect.pool.howread.HowRead`.
+            `skip_invalid`, `reasoning`, and what a crowd file says; see `crowdselect.pool.howread.HowRead`.
 
     Returns:
         The pool; close it, or use it in a `with`.
@@ -159,7 +159,18 @@ class Pool:
         more = [] if found is None else list(found.notes)
         asked = self.__dict__.get("_asked")
         more += [] if asked is None else asked.notes
-        return list(dict.fromkeys([*facts, *self._source.notes, *self._view.notes, *more, *self._join_notes]))
+        return list(
+            dict.fromkeys(
+                [
+                    *facts,
+                    *self._source.notes,
+                    *self._view.notes,
+                    *more,
+                    *self.rewards.notes,
+                    *self._join_notes,
+                ]
+            )
+        )
 
     @property
     def answers_per_id(self) -> int:

@@ -26,6 +26,7 @@ from crowdselect.pool.layouts import (
     candidates,
     no_reward,
     reward_columns,
+    says_reward,
     unlikely,
 )
 from crowdselect.pool.missing import without_values
@@ -305,6 +306,8 @@ class Rewards:
     ) -> None:
         self._read = read
         self._part = False
+        self.notes: list[str] = []
+        """Why a reward was taken that was not named, where its name does not say it; one line, or none."""
         self._source = source
         self._own = own
         self._id = id_
@@ -326,8 +329,9 @@ class Rewards:
             nearly = self.nearly(answers)
             if nearly is not None:
                 raise nearly
+            self.notes = [] if reward is None or says_reward(reward) else self._alone(reward)
         if reward is None and found:
-            many = "several reward columns" if len(self.likely) > 1 else "no column has the name of a reward"
+            many = "several reward columns" if len(self.likely) > 1 else self._none_likely
             combined = f" ({_SEVERAL})" if len(self.likely) > 1 else ""
             listed = ", ".join(self.likely or sorted(found, key=unlikely))
             raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
@@ -347,6 +351,23 @@ class Rewards:
             f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}{inside}"
         )
 
+    def _alone(self, reward: str) -> list[str]:
+        """Say that a number is the reward because no other may be one; nothing where there is no other."""
+        others = ", ".join(name for name in self.names if name != reward)
+        told = (
+            f"the reward is {reward}; of the others ({others}) none is a number that may be one by its name and differs between "
+            "the answers to an instruction; if it is another, name it with `reward`"
+        )
+        return [told] if others else []
+
+    @property
+    def _none_likely(self) -> str:
+        """Say why no number may be the reward."""
+        same = [name for name in self.names if name in self._same and says_reward(name)]
+        verb = "is" if len(same) == 1 else "are"
+        told = f"{', '.join(same)} {verb} the same for all answers to an instruction, and no other"
+        return f"{told if same else 'no'} column has the name of a reward"
+
     @property
     def usual(self) -> str | None:
         """The reward that is meant where none is named: the only one, or the only one of the usual names or of numbers."""
@@ -362,9 +383,11 @@ class Rewards:
         """The candidates that may be meant where none is named, the likeliest first.
 
         Numbers with the name of an index, a count, a person or an effort are not, nor are those that are the same for all
-        answers to each instruction, which tell of it and not of an answer.
+        answers to each instruction, which tell of it and not of an answer. The only number of a second file is one whatever its
+        name.
         """
-        found = [name for name in self.names if not no_reward(name)]
+        second = () if self._columns is None else candidates(self._columns.rewards)
+        found = [name for name in self.names if not no_reward(name) or second == (name,)]
         return tuple(sorted((name for name in found if name not in self._same), key=unlikely))
 
     @cached_property

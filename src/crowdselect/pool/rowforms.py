@@ -355,8 +355,8 @@ def may_hold_numbers(kind: Kind) -> bool:
     return is_number(kind) or kind.slips
 
 
-def number_in(row: Row, name: str) -> Any:  # noqa: ANN401  (whatever a file holds)
-    """Take a number from a column of a row.
+def number_in(row: Row, name: str, *, may_be_none: bool = False) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Take a number from a column of a row; `may_be_none` where nothing but the numbers says that it is of a model.
 
     Raises:
         MalformedError: Something else stands there.
@@ -367,5 +367,6 @@ def number_in(row: Row, name: str) -> Any:  # noqa: ANN401  (whatever a file hol
     except ValueError:
         point = wants_number(str(value), [], "")
         wanted = f"; {point}" if point else ", not a number; leave it empty where there is none"
+        wanted += f", or delete the column if {name} is no model" if may_be_none else ""
         raise MalformedError(f"{name} is {str(value)[:60]!r}{wanted}") from None
     return value

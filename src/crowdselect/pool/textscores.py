@@ -11,7 +11,9 @@ from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.rowfiles import Broken, dialect_of, rows_of
 
 _SCORE = r"[+-]?[0-9]+([.,][0-9]+)?"
-WRITTEN = rf"\s*{_SCORE}\s*(/\s*{_SCORE}|%)?\s*"
+_PART = r"([+-]?[0-9]{1,3}([.,][0-9]+)?|1000)"  # four digits are a year
+_FRACTION = rf"{_PART}\s*/\s*{_PART}"
+WRITTEN = rf"\s*({_SCORE}\s*%?|{_FRACTION})\s*"
 """A pattern of scores that are numbers but for how they are written, and of numbers; for Python and for DuckDB."""
 
 _PATTERNS = {
@@ -26,7 +28,7 @@ _GRADES = "{'A+': 4.3, 'A': 4, 'A-': 3.7, 'B+': 3.3, 'B': 3, 'B-': 2.7, 'C+': 2.
 _FORMS = {
     "comma": (re.compile(rf"\s*{_SCORE}\s*"), ".str.replace(',', '.').astype(float)"),
     "/": (
-        re.compile(rf"\s*{_SCORE}\s*/\s*{_SCORE}\s*"),
+        re.compile(rf"\s*{_FRACTION}\s*"),
         ".str.replace(',', '.').str.split('/', expand=True).astype(float).pipe(lambda x: x[0] / x[1])",
     ),
     "%": (re.compile(rf"\s*{_SCORE}\s*%\s*"), ".str.replace(',', '.').str.rstrip(' %').astype(float)"),

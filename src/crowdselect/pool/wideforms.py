@@ -9,7 +9,15 @@ from typing import Any
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
-from crowdselect.pool.layouts import FIRST_REWARDS, NO_MODELS, REFERENCES, may_be_model, zoo_models
+from crowdselect.pool.layouts import (
+    FIRST_REWARDS,
+    NAMED_MODELS,
+    NO_MODELS,
+    REFERENCES,
+    may_be_model,
+    says_model,
+    zoo_models,
+)
 from crowdselect.pool.modelcolumns import ANSWERS, SCORES, columns_by_model, is_score, models_in
 from crowdselect.pool.parts import ROUTED, Names, is_said
 from crowdselect.pool.rowfiles import Row
@@ -279,7 +287,7 @@ def _are_numbers(kind: Kind) -> bool:
 def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     """Recognise numbers per model, in an object or in columns named by a rate."""
     columns_of = _by_pattern(columns, _RATE, is_number)
-    paths = _number_structs(columns, names)
+    paths = _number_structs(columns, names, how.known_models)
     if any(kind.name == "struct" and "content" in kind.fields for kind in columns.values()):
         return None  # answers of models, see `zoo`
     if _has_one_answer(names):
@@ -305,7 +313,9 @@ def fit_pass_rates(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
     return _wide("pass rates", f"a number per model in {', '.join(listed)}", names, answers, taken, fields)
 
 
-def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tuple[str, ...]]:
+def _number_structs(
+    columns: Columns, names: Names, known: Collection[str], deepest: int = 3
+) -> list[tuple[str, ...]]:
     """Paths to objects that hold nothing but numbers, several, and are of rates or rewards by a name on the way; others are no models."""
     found: list[tuple[str, ...]] = []
 
@@ -315,7 +325,8 @@ def _number_structs(columns: Columns, names: Names, deepest: int = 3) -> list[tu
         if path[-1] not in NO_MODELS and _per_model(kind, is_number):
             models = set(kind.fields) - {"*"}  # which stands for what else a map holds
             several = len(models) > 1 or "*" in kind.fields
-            if several and all(map(may_be_model, models)) and any(map(_RATES.search, path)):
+            named = all(may_be_model(model, known) for model in models)
+            if several and named and any(map(_RATES.search, path)):
                 found.append(path)
             return
         for name, inner in kind.fields.items():
@@ -349,25 +360,47 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     ]
     if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
         return None  # without an id a reward is no sign of a crowd, nor is a single number
-    others = [name for name in numeric if not may_be_model(name)]
-    numeric = [name for name in numeric if may_be_model(name)]
-    models = columns_by_model(numeric)
+    models = _models_among(numeric, columns, how.known_models)
     kinds = {kind.name for name, kind in columns.items() if name not in names.taken | NO_MODELS}
     nested = how.layout is None and not kinds.isdisjoint({"list", "struct"})
-    alone = names.id is not None and not nested and all(is_number(columns[n]) or is_score(n) for n in numeric)
+    alone = names.id is not None and not nested
+    alone = alone and all(is_number(columns[n]) or is_score(n) for n in models.values())
     if not models or (len(models) < 2 and not alone):
         return None  # a single number beside what is not understood is no sign of a crowd
-    others += [name for name in numeric if name not in models.values()]
-    mixed = [n for n, kind in columns.items() if kind.slips and n not in {*numeric, *others, *names.taken}]
-    others += [f"{name} (many of its values are texts)" for name in mixed]
 
     def answers(row: Row) -> Iterator[Answer]:
         for model, name in models.items():
             if row.get(name) is not None:
-                yield Answer(model, values={"score": number_in(row, name)})
+                yield Answer(model, values={"score": number_in(row, name, may_be_none=True)})
 
-    says = "a number per model in columns" + (f", but no model: {', '.join(others)}" if others else "")
+    others = {
+        name: kind
+        for name, kind in columns.items()
+        if name not in {*models.values(), *names.taken}
+        and (name in numeric or kind.slips or (kind.name == "text" and is_score(name)))
+    }
+    slips = [name for name in models.values() if columns[name].slips]
+    says = "a number per model in columns"
+    says += f" (some values of {', '.join(slips)} are texts)" if slips else ""
+    told = ", ".join(name if is_number(kind) else f"{name} ({_texts(kind)})" for name, kind in others.items())
+    says += f", but no model: {told}" if others else ""
+    says += f"; {NAMED_MODELS}" if any(map(is_number, others.values())) else ""
     return _wide("matrix", says, names, answers, models.values(), ("score",))
+
+
+def _models_among(names: Iterable[str], columns: Columns, known: Collection[str]) -> dict[str, str]:
+    """Model → its column, of columns of numbers; texts in one tell that it is none, unless its name says more."""
+    found = [name for name in names if may_be_model(name, known)]
+    whole = [name for name in found if is_number(columns[name])]
+    if whole and all(says_model(name) or name in known for name in whole):
+        found = [n for n in found if n in {*whole, *known} or is_score(n) or says_model(n)]
+    models = columns_by_model(found)
+    return models | {name: name for name in found if name in known and name not in models.values()}
+
+
+def _texts(kind: Kind) -> str:
+    """How many values of a column are texts."""
+    return f"{'some of ' if kind.nearly else 'many of ' if kind.slips else ''}its values are texts"
 
 
 def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # noqa: ARG001
