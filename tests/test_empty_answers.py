@@ -9,6 +9,7 @@ import pytest
 
 from crowdselect import Options, load_selection, open_pool, select
 from crowdselect.errors import OptionError
+from crowdselect.pool.columns import FAILED
 from crowdselect.selection.inspection import inspect_pool
 
 MODELS = ("Qwen2.5-1.5B-Instruct", "Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct")
@@ -107,14 +108,15 @@ def test_rewards_of_empty_answers_are_told_and_left_out(tmp_path, shape):
         assert not any("no text" in line for line in select(pool, Options(budget=1, clusters=0)).warnings)
 
 
+@pytest.mark.parametrize("mark", FAILED)
 @pytest.mark.parametrize("shape", ["long", "pairs"])
-def test_what_a_failed_call_left_is_no_training_target(tmp_path, shape):
+def test_what_a_failed_call_left_is_no_training_target(tmp_path, shape, mark):
     """In Parquet, whose statistics prove that no text is blank."""
     each = [{**row, "response": f"A: {row['response']}"} for row in rows()]
     for row in each:
         if row["response"] == "A: None":
-            row["response"] = "$ERROR$"
-    each[2 * len(MODELS) + 2]["response"] = "$ERROR$ is what FastChat writes."
+            row["response"] = mark
+    each[2 * len(MODELS) + 2]["response"] = f"{mark} is what it says."
     if shape == "pairs":
         found = {row["id"]: {"id": row["id"], "instruction": row["instruction"]} for row in each}
         for row in each:
@@ -128,13 +130,15 @@ def test_what_a_failed_call_left_is_no_training_target(tmp_path, shape):
         assert pool.responses([*failed, ("q2", MODELS[2])]) == [
             None,
             None,
-            "$ERROR$ is what FastChat writes.",
+            f"{mark} is what it says.",
         ]
         assert np.argwhere(np.isnan(pool.response_lengths())).tolist() == [[0, 2], [1, 2]]
         streamed = [text for batch in pool.stream_responses() for text in batch.texts]
-        assert (streamed.count(None), "$ERROR$" in streamed) == (2, False)
+        assert (streamed.count(None), mark in streamed) == (2, False)
         if shape == "long":
-            note = "answers of 2 rows are $ERROR$, which a failed call leaves: they count as no text"
+            note = (
+                f"answers of 2 rows are {mark}, which a failed call or formula leaves: they count as no text"
+            )
             assert note in pool.notes
         one = select(pool, Options(budget=1, clusters=0, answer=f"model:{MODELS[2]}"))
         reasons = dict(zip(one.table["id"].to_pylist(), one.table["reason"].to_pylist(), strict=True))

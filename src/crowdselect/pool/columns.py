@@ -15,8 +15,12 @@ MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
 
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
-FAILED = "$ERROR$"
-"""What FastChat writes as the answer of a call that failed."""
+FAILED = (
+    "$ERROR$",  # FastChat
+    *("#ERROR!", "#REF!", "#NAME?", "#N/A", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"),  # spreadsheets
+)
+"""What stands as the whole answer where a call, or a formula of a spreadsheet, failed."""
+_FAILED_SQL = ", ".join(f"'{mark}'" for mark in FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +93,13 @@ def repaired(text: str) -> str:
 
 
 def is_failed(text: str) -> str:
-    """SQL that is true where a text is nothing but the mark of a failed call."""
-    return f"({text} = '{FAILED}')"
+    """SQL that is true where a text is nothing but a mark of `FAILED`."""
+    return f"({text} IN ({_FAILED_SQL}))"
 
 
 def without_failed(text: str) -> str:
-    """SQL of a text; null where it is nothing but the mark of a failed call."""
-    return f"nullif({text}, '{FAILED}')"
+    """SQL of a text; null where it is nothing but such a mark."""
+    return f"CASE WHEN {is_failed(text)} THEN NULL ELSE {text} END"
 
 
 def answer_alone(response: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LOOKED_INTO = 2_048  # rows whose texts are looked into at a time: as many as DuckDB makes at once
 _THINK = b"think>"
+_LONGEST_MARK = max(map(len, FAILED))
 _PIECE = 1 << 18  # bytes looked into at a time: they stay in the processor's cache
 
 
@@ -23,26 +24,31 @@ class Looked(NamedTuple):
     """Reasoning, perhaps."""
     broken: bool
     """Control characters, which servers and other files refuse."""
-    failed: bool
-    """The whole text is `$ERROR$`."""
+    failed: tuple[str, ...]
+    """The marks of `FAILED` that are whole texts."""
 
 
 def look_into(source: Source, *texts: str) -> list[Looked]:
     """Say of some texts, or lists of texts, what any of them holds; some rows are in memory at a time."""
     import pyarrow.compute as pc
 
-    found = [[False, False, False] for _ in texts]
+    found = [[False, False] for _ in texts]
+    failed = [set[str]() for _ in texts]
     for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
-        for own, column in zip(found, batch.columns, strict=True):
+        for own, marks, column in zip(found, failed, batch.columns, strict=True):
             flat = _flat(column)
-            own[2] = own[2] or bool(pc.any(pc.equal(flat, FAILED)).as_py())
+            short = flat.filter(pc.less_equal(pc.binary_length(flat), _LONGEST_MARK))
+            marks.update(set(FAILED).intersection(short.unique().to_pylist()))
             data = _bytes_of(flat)
             # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
             for begin in range(0, len(data), _PIECE):
                 piece = data[max(begin - len(_THINK), 0) : begin + _PIECE]
                 own[0] = own[0] or _thinks(piece)
                 own[1] = own[1] or _is_broken(piece)
-    return [Looked(*own) for own in found]
+    return [
+        Looked(thinks, broken, tuple(sorted(marks)))
+        for (thinks, broken), marks in zip(found, failed, strict=True)
+    ]
 
 
 def _thinks(data: NDArray[np.uint8]) -> bool:

@@ -14,7 +14,6 @@ from crowdselect.pool.batches import AnswerBatch, Cells, Numbers, Targets, Texts
 from crowdselect.pool.cells import CellRewards, cell_means, cell_rewards
 from crowdselect.pool.codes import coded, codes_of, first_missing, to_numpy
 from crowdselect.pool.columns import (
-    FAILED,
     answer_alone,
     blank,
     broken,
@@ -87,14 +86,14 @@ class TallAnswers:
     def _looked(self) -> Looked:
         raw = self._layout.response
         if raw is None:
-            return Looked(thinks=False, broken=False, failed=False)
+            return Looked(thinks=False, broken=False, failed=())
         (found,) = look_into(self._source, raw)
         for there, holds, says in (
             (found.broken, broken, "control characters in the answers of {} are now U+FFFD"),
             (
                 found.failed,
                 is_failed,
-                f"answers of {{}} are {FAILED}, which a failed call leaves: they count as no text",
+                f"answers of {{}} are {' or '.join(found.failed)}, which a failed call or formula leaves: they count as no text",
             ),
         ):
             if there:
