@@ -24,6 +24,7 @@ from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import within
 from crowdselect.pool.layouts import FEWEST_COUNTED, ID_COLUMNS, LAYOUTS, detect, plain_view, view
 from crowdselect.pool.looking import look_into
+from crowdselect.pool.mergedcells import FEW_MERGED
 from crowdselect.pool.missing import without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
@@ -457,6 +458,8 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         tests += [f"len({sql}) IS DISTINCT FROM len({answers.model})" for sql in lists]
     elif isinstance(answers, Tall) and not source.never_null("model"):
         tests.append(f"({answers.model}) IS NULL")
+    if isinstance(answers, Tall) and not answers.nested and _lacks_texts(source, seen):
+        return True
     if seen.messages is not None:
         tests.append(
             f"NOT coalesce(regexp_full_match({_roles(seen.messages)}, '{TIDY_ROLES}'), {seen.messages} IS NULL)"
@@ -467,6 +470,21 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         if any(seen.broken for seen in look_into(source, *(sql for sql in texts if sql is not None))):
             return True
     return bool(tests) and any(source.any(*tests))
+
+
+def _lacks_texts(source: Source, seen: View) -> bool:
+    """Whether many rows have no instruction, nor has another row of their id: the cells may have been merged."""
+    if seen.text is None or seen.messages is not None or source.never_null("instruction"):
+        return False
+    given = f"nullif({seen.text}, '') IS NOT NULL"
+    told = source.fetch(f"count(*) FILTER ({given})").column(0)[0].as_py()
+    if FEW_MERGED * (source.row_count - told) < source.row_count:
+        return False
+    if seen.id_made:
+        return True
+    ids = f"count(DISTINCT {seen.id})"
+    every, those = source.fetch(ids, f"{ids} FILTER ({given})").columns
+    return bool(every[0].as_py() > those[0].as_py())
 
 
 def _id_leaf(source: Source) -> str:

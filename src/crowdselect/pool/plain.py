@@ -45,6 +45,7 @@ from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, rows_in
+from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -57,7 +58,7 @@ from crowdselect.pool.rowfiles import (
     rows_of,
 )
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch, is_number
-from crowdselect.pool.textscores import wants_number, written_scores
+from crowdselect.pool.textscores import REWARD, wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
 
 LEFT_OUT = "_left_out"
@@ -71,8 +72,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 9  # of what is written here: another one is written anew
-_REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
+_VERSION = 10  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -183,7 +183,7 @@ class _Rewriting:
         self._used: set[str] = set()
         self._counts = Counted()
         self._bad: list[str] = []
-        self._rows = 0
+        self._rows = self._unasked = 0
 
     def _without_objects(self) -> InputError:
         for file in self._found.files:
@@ -205,6 +205,10 @@ class _Rewriting:
         slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
         if slips - self._numeric:
             return _Rewriting(self._found, self._how, answers=self._answers, numeric=slips).into(home)
+        if self._form is not None and self._form.name == "long" and (self._bad or self._unasked):
+            merged = merged_cells(self._found.files, self._found.kind, self._names)
+            if merged is not None:
+                raise merged
         if self._bad and not self._how.skip_invalid:
             raise malformed_rows(self._bad, self._rows)
         if not self._rows:
@@ -348,7 +352,7 @@ class _Rewriting:
         """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
         found = set(self._numeric)
         named = {what for what in self._how.named if what not in PARTS}
-        found.update(n for n, seen in self._seen.items() if (_REWARD.search(n) or n in named) and seen.slips)
+        found.update(n for n, seen in self._seen.items() if (REWARD.search(n) or n in named) and seen.slips)
         return frozenset(found)
 
     def _refuse_named(self) -> None:
@@ -589,6 +593,7 @@ class _Rewriting:
     def _base(self, row: Row, asked: Asked, id_: str, at: int) -> Row:
         """What all plain rows of a row have in common."""
         base: Row = {"id": id_, ROW: at}
+        self._unasked += asked.instruction is None and asked.messages is None
         if asked.instruction is not None:
             base["instruction"] = self._repairs(asked.instruction)
         turns = asked.messages
