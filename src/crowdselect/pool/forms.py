@@ -8,6 +8,7 @@ from crowdselect.errors import LayoutError
 from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.fastchat import refuse_fastchat
+from crowdselect.pool.folders import ModelsIn
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.idlike import id_columns
 from crowdselect.pool.inner import parts_inside, ratings_inside
@@ -35,7 +36,9 @@ from crowdselect.pool.wideforms import (
 )
 
 
-def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted:
+def fitted(
+    columns: Columns, names: Names, how: HowRead, *, path: str, models_in: ModelsIn = "file"
+) -> Fitted:
     """Find the form of a file.
 
     Args:
@@ -43,6 +46,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         names: From `names_of`.
         how: Its `layout` forces a form.
         path: For messages.
+        models_in: What may be named as the models are: each file, or its folder.
 
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
@@ -55,7 +59,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         or (is_batch(columns) and not names.asked)
         or (is_requests(columns) and names.response is None)
     ):
-        raise no_form(columns, names, how, path=path)
+        raise no_form(columns, names, how, path=path, models_in=models_in)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
             f"`layout={how.layout!r}` is unknown; choose one of: {', '.join({**LAYOUTS, **FORMS})}"
@@ -65,7 +69,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
             found = form.fit(columns, names, how)
             if found is not None and (how.layout is not None or not _unread(columns, names, name)):
                 return found
-    raise no_form(columns, names, how, path=path)
+    raise no_form(columns, names, how, path=path, models_in=models_in)
 
 
 def _unread(columns: Columns, names: Names, form: str) -> dict[str, str]:
@@ -93,7 +97,9 @@ def no_instruction(path: str, name: str) -> LayoutError:
     )
 
 
-def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:
+def no_form(
+    columns: Columns, names: Names, how: HowRead, *, path: str, models_in: ModelsIn = "file"
+) -> LayoutError:
     """Say what is closest, and what it lacks."""
     listed = ", ".join(list(columns)[:40]) + (", ..." if len(columns) > 40 else "")
     pair = pair_of(columns)
@@ -122,7 +128,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         return LayoutError(
             f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
         )
-    closest = _closest(columns, names)
+    closest = _closest(columns, names, models_in)
     if closest is not None:
         lacks, remedy = closest
         return LayoutError(f"{path}: closest is the layout {lacks}; found {listed}; {remedy}")
@@ -137,7 +143,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     )
 
 
-def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
+def _closest(columns: Columns, names: Names, models_in: ModelsIn) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
     if sides_of(columns) and not names.asked and names.id is None:
         return "battles, which lacks the instruction", "name the column with `columns='instruction=COLUMN'`"
@@ -154,16 +160,17 @@ def _closest(columns: Columns, names: Names) -> tuple[str, str] | None:
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
     if names.model is None and answers:
         remedy = (
-            "name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the files' "
-            "names with `model_from='file'`"
+            f"name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the {models_in}s' "
+            f"names with `model_from='{models_in}'`"
         )
         closest = "samples" if lists else "long"
         return f"{closest}, which lacks the model that gave the answers in {answers[0]!r}", remedy
     if names.model is None and names.asked:
-        return (
-            "long, which lacks the answers and the models that gave them",
-            "name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='file'` takes the model from names of files",
+        remedy = (
+            f"name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='{models_in}'` takes the model from "
+            f"names of {models_in}s"
         )
+        return "long, which lacks the answers and the models that gave them", remedy
     if names.model is not None and not names.asked and names.id is None:
         return "long, which lacks an id or the instruction", _without_prompts(columns, names)
     return None

@@ -29,6 +29,7 @@ from crowdselect.pool.missing import without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
+from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.textscores import written_scores
@@ -51,6 +52,7 @@ _FOOTERS = (
     "summe",
     "gesamt",
 )
+_FIRST_PROMPTS = 20  # looked at
 _UNUSUAL = ("system", "system_prompt", "tools", "tool_calls", "reasoning_content")
 
 
@@ -176,7 +178,7 @@ def opened_instructions(
     usual = not (how.rewrites or found.models) and found.kind not in {"lm-eval", "arrow"}
     if usual and not (found.kind == "json" and any(is_document(file) for file in found.files)):
         source = Source(connection, path, files=found.files, kind=_file_type(found))
-        if _usual_instructions(source):
+        if _usual_instructions(source) and not _begins_decoded(source):
             name = next((name for name in ID_COLUMNS if name in source.columns), None)
             return OpenedInstructions(source, name, None, (*found.notes, *source.notes))
     plain = rewritten(found, how, answers=False)
@@ -315,7 +317,9 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     ):
         return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)
-    return None if _unusual_rows(source, seen) else seen
+    return (
+        None if _unusual_rows(source, seen) or (seen.messages is None and _begins_decoded(source)) else seen
+    )
 
 
 def _mostly_numbers(source: Source, names: Sequence[str]) -> bool:
@@ -470,6 +474,16 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         if any(seen.broken for seen in look_into(source, *(sql for sql in texts if sql is not None))):
             return True
     return bool(tests) and any(source.any(*tests))
+
+
+def _begins_decoded(source: Source) -> bool:
+    """Whether one of the first prompts may have been decoded without its special tokens, so that nearly all may be so."""
+    kind = source.columns.get("instruction")
+    if kind is None or kind.name != "text" or not source.row_count:
+        return False
+    begins = (f"starts_with({quote('instruction')}, '{begin}')" for begin in DECODED_BEGINNINGS)
+    with closing(source.batches(" OR ".join(begins), rows=_FIRST_PROMPTS)) as batches:
+        return True in next(batches).column(0).to_pylist()
 
 
 def _lacks_texts(source: Source, seen: View) -> bool:

@@ -39,6 +39,7 @@ from crowdselect.pool.content import (
     written,
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
+from crowdselect.pool.folders import models_in
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_at, within
@@ -47,6 +48,7 @@ from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, rows_in
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.parts import Names, may_be_nested, names_of
+from crowdselect.pool.rendered import DECODED, NEARLY_ALL, decoded
 from crowdselect.pool.rowfiles import (
     Broken,
     Row,
@@ -60,6 +62,7 @@ from crowdselect.pool.rowfiles import (
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch, is_number
 from crowdselect.pool.textscores import REWARD, wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
+from crowdselect.terminal import counted
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -149,12 +152,19 @@ class _Rewriting:
     """Rewrites the files of one pool."""
 
     def __init__(
-        self, found: FoundFiles, how: HowRead, *, answers: bool, numeric: frozenset[str] = frozenset()
+        self,
+        found: FoundFiles,
+        how: HowRead,
+        *,
+        answers: bool,
+        numeric: frozenset[str] = frozenset(),
+        decoded: bool = False,
     ) -> None:
         self._found = found
         self._how = how
         self._answers = answers
         self._numeric = numeric
+        self._decoded = decoded
         self._columns = self._found_columns()
         if not self._columns:
             raise self._without_objects()
@@ -184,6 +194,8 @@ class _Rewriting:
         self._counts = Counted()
         self._bad: list[str] = []
         self._rows = self._unasked = 0
+        self._texts = self._rendered = 0
+        """Rows that ask with a text, and those of them whose text may be a rendered prompt."""
 
     def _without_objects(self) -> InputError:
         for file in self._found.files:
@@ -203,8 +215,10 @@ class _Rewriting:
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
         slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
-        if slips - self._numeric:
-            return _Rewriting(self._found, self._how, answers=self._answers, numeric=slips).into(home)
+        split = self._decoded or 0 < NEARLY_ALL * self._texts <= self._rendered
+        if slips - self._numeric or split != self._decoded:
+            again = _Rewriting(self._found, self._how, answers=self._answers, numeric=slips, decoded=split)
+            return again.into(home)
         if self._form is not None and self._form.name == "long" and (self._bad or self._unasked):
             merged = merged_cells(self._found.files, self._found.kind, self._names)
             if merged is not None:
@@ -298,7 +312,7 @@ class _Rewriting:
                 )
             return None, names
         try:
-            form = fitted(columns, names, how, path=found.path)
+            form = fitted(columns, names, how, path=found.path, models_in=models_in(found.files))
         except LayoutError:
             self._refuse_text_scores(names.taken, every=True)
             raise
@@ -404,7 +418,13 @@ class _Rewriting:
                 "lm-evaluation-harness: the newest logged samples of each model and task; a prompt is all that the model was "
                 "sent, with the solved examples of a few-shot task"
             )
-        return "; ".join((read, *self._names.notes))
+        told = [read, *self._names.notes]
+        if self._decoded:
+            rows = counted(self._rendered, "row")
+            told.append(
+                f"the prompts of {rows} are read as the messages that a chat template was applied to ({DECODED})"
+            )
+        return "; ".join(told)
 
     def _evaluations(self) -> list[str]:
         """The benchmarks whose questions the rows are, where the form says so."""
@@ -532,6 +552,7 @@ class _Rewriting:
             id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
             raise MalformedError("it has neither an id nor text to make one from")
+        asked = self._split(asked)
         base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:
             if self._form is not None:
@@ -589,6 +610,17 @@ class _Rewriting:
         if names.input and row.get(names.input):
             self._used.add(names.input)
         return asked
+
+    def _split(self, asked: Asked) -> Asked:
+        """A prompt that was decoded without its special tokens as its messages, where nearly all are so; else as it is."""
+        if asked.instruction is None or asked.messages is not None or asked.problem is not None:
+            return asked
+        turns = decoded(asked.instruction)
+        self._texts += 1
+        self._rendered += turns is not None
+        return (
+            asked if turns is None or not self._decoded else replace(asked, instruction=None, messages=turns)
+        )
 
     def _base(self, row: Row, asked: Asked, id_: str, at: int) -> Row:
         """What all plain rows of a row have in common."""
