@@ -52,7 +52,7 @@ _FOOTERS = (
     "summe",
     "gesamt",
 )
-_FIRST_PROMPTS = 20  # looked at
+_FIRST_PROMPTS, _FIRST_ROWS = 20, 1000  # by which a pool is seen to be an unusual one
 _UNUSUAL = ("system", "system_prompt", "tools", "tool_calls", "reasoning_content")
 
 
@@ -488,11 +488,12 @@ def _begins_decoded(source: Source) -> bool:
 
 def _lacks_texts(source: Source, seen: View) -> bool:
     """Whether many rows have no instruction, nor has another row of their id: the cells may have been merged."""
-    if seen.text is None or seen.messages is not None or source.never_null("instruction"):
+    if seen.text is None or seen.messages is not None or not source.row_count:
         return False
     given = f"nullif({seen.text}, '') IS NOT NULL"
-    told = source.fetch(f"count(*) FILTER ({given})").column(0)[0].as_py()
-    if FEW_MERGED * (source.row_count - told) < source.row_count:
+    with closing(source.batches(given, rows=_FIRST_ROWS)) as batches:
+        first = next(batches).column(0)
+    if FEW_MERGED * (len(first) - first.true_count) < len(first):
         return False
     if seen.id_made:
         return True
