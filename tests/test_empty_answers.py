@@ -9,14 +9,10 @@ import pytest
 
 from crowdselect import Options, load_selection, open_pool, select
 from crowdselect.errors import OptionError
+from crowdselect.pool.columns import FAILED
 from crowdselect.selection.inspection import inspect_pool
 
 MODELS = ("Qwen2.5-1.5B-Instruct", "Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct")
-FAILED = (
-    "$ERROR$",
-    "**API REQUEST ERROR**",
-    "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**",
-)
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
 
 
@@ -120,7 +116,7 @@ def test_what_a_failed_call_left_is_no_training_target(tmp_path, shape, mark):
     for row in each:
         if row["response"] == "A: None":
             row["response"] = mark
-    each[2 * len(MODELS) + 2]["response"] = f"{mark} is what FastChat writes."
+    each[2 * len(MODELS) + 2]["response"] = f"{mark} is what it says."
     if shape == "pairs":
         found = {row["id"]: {"id": row["id"], "instruction": row["instruction"]} for row in each}
         for row in each:
@@ -134,13 +130,15 @@ def test_what_a_failed_call_left_is_no_training_target(tmp_path, shape, mark):
         assert pool.responses([*failed, ("q2", MODELS[2])]) == [
             None,
             None,
-            f"{mark} is what FastChat writes.",
+            f"{mark} is what it says.",
         ]
         assert np.argwhere(np.isnan(pool.response_lengths())).tolist() == [[0, 2], [1, 2]]
         streamed = [text for batch in pool.stream_responses() for text in batch.texts]
         assert (streamed.count(None), mark in streamed) == (2, False)
         if shape == "long":
-            note = "answers of 2 rows are $ERROR$ or another mark of a failed call: they count as no text"
+            note = (
+                f"answers of 2 rows are {mark}, which a failed call or formula leaves: they count as no text"
+            )
             assert note in pool.notes
         one = select(pool, Options(budget=1, clusters=0, answer=f"model:{MODELS[2]}"))
         reasons = dict(zip(one.table["id"].to_pylist(), one.table["reason"].to_pylist(), strict=True))

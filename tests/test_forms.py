@@ -895,7 +895,7 @@ def test_a_text_among_numbers_is_a_malformed_row_where_those_are_left_out(kind: 
         open_pool(path) as pool,
         pytest.raises(
             RewardError,
-            match=r"score is 'failed' .*`skip_invalid=True` leaves such rows out where most are numbers",
+            match=r"score is 'failed' .*`skip_invalid=True` leaves such rows out where most are numbers\), or an empty cell; pandas",
         ),
     ):
         pool.scores("score")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from crowdselect.ask.calls import Request, make_request
 from crowdselect.errors import InputError
-from crowdselect.pool.columns import Kind, as_id, as_text, quote
+from crowdselect.pool.columns import Kind, as_id, as_number, as_text, quote
 from crowdselect.pool.connection import connect
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.layouts import LAYOUTS, STUDENT, detect
@@ -331,7 +331,7 @@ def _typed(source: Source, name: str) -> str:
     whole = (
         source.fetch(f"coalesce(bool_and(regexp_full_match({value}, {_WHOLE})), false)").column(0)[0].as_py()
     )
-    return f"CAST({value} AS {'BIGINT' if whole else 'DOUBLE'})"
+    return f"CAST({value} AS BIGINT)" if whole else as_number(sql, kind)
 
 
 def _staged(source: Source, batch: "pa.RecordBatch", facts: _Facts, *, made: bool) -> "pa.RecordBatch":

@@ -11,7 +11,7 @@ from crowdselect.numeric.exact import moments, over_blocks
 from crowdselect.pool.codes import starts_of
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import AnswerKeys
-from crowdselect.pool.textscores import wants_number
+from crowdselect.pool.textscores import REWARD, wants_number
 from crowdselect.types import BoolArray, FloatArray, IntArray
 
 
@@ -162,9 +162,8 @@ def not_numeric(
         )
     place, value = found
     wanted = wants_number(value, [reward] if column else [], path)
-    if wanted is not None:
-        return RewardError(f"{path}: {reward} is {value!r} at {place}; {wanted}")
-    return RewardError(
-        f"{path}: {reward} is {value[:60]!r} at {place}; wanted a number (`skip_invalid=True` leaves such rows out where "
-        "most are numbers)"
-    )
+    wanted = wanted or "wanted a number"
+    if wanted.startswith("wanted a number") and REWARD.search(reward):
+        skip = " (`skip_invalid=True` leaves such rows out where most are numbers)"
+        wanted = wanted.replace("wanted a number", f"wanted a number{skip}", 1)
+    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; {wanted}")

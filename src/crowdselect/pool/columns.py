@@ -11,16 +11,21 @@ _NUMBERS = frozenset(
 )
 MISSING_TEXTS = frozenset({"", "na", "n/a", "#n/a", "<na>", "null", "none", "nan"})
 """Texts, in any case, that stand for no number in a column of numbers."""
+WIDE_DIGITS = "０１２３４５６７８９．＋－"  # noqa: RUF001
+"""How Chinese and Japanese keyboards write numbers: for Python's `float`, and for us, as good as the usual ones."""
+_NARROW = f"'{WIDE_DIGITS}', '0123456789.+-'"
+_SPACES_OF_PYTHON = "".join(filter(str.isspace, map(chr, range(0x3001))))
 MISSING_SQL = ", ".join(f"'{text}'" for text in sorted(MISSING_TEXTS))
 
 _BLANK = r"'[\t-\r\x1c-\x20\x{85}\p{Z}]*'"  # only white space, as Unicode (and Python's str.isspace) has it
 
 FAILED = (
-    "$ERROR$",
+    "$ERROR$",  # FastChat
     "**API REQUEST ERROR**",
     "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**",
+    *("#ERROR!", "#REF!", "#NAME?", "#N/A", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"),  # spreadsheets
 )
-"""What FastChat writes as the answer of a call that failed."""
+"""What stands as the whole answer where a call, or a formula of a spreadsheet, failed."""
 _FAILED_SQL = ", ".join(f"'{mark}'" for mark in FAILED)
 
 
@@ -120,12 +125,12 @@ def _inside(text: str) -> str:
 
 
 def is_failed(text: str) -> str:
-    """SQL that is true where a text is nothing but the mark of a failed call."""
+    """SQL that is true where a text is nothing but a mark of `FAILED`."""
     return f"({text} IN ({_FAILED_SQL}))"
 
 
 def without_failed(text: str) -> str:
-    """SQL of a text; null where it is nothing but the mark of a failed call."""
+    """SQL of a text; null where it is nothing but such a mark."""
     return f"CASE WHEN NOT {is_failed(text)} THEN {text} END"
 
 
@@ -175,13 +180,14 @@ def as_number(sql: str, kind: Kind) -> str:
     """SQL of a number as DOUBLE: true is 1; an empty text and its like (`MISSING_TEXTS`) are null."""
     if not (kind.written or kind.name == "text"):
         return f"CAST({sql} AS DOUBLE)"
-    text = f"trim({sql})"
+    text = f"trim({sql}, '{_SPACES_OF_PYTHON}')"
     if kind.name == "bool":
         return f"CASE lower({text}) WHEN 'true' THEN 1.0::DOUBLE WHEN 'false' THEN 0.0::DOUBLE END"
+    usual = f"nullif(TRY_CAST({sql} AS DOUBLE), 'nan'::DOUBLE)"  # the others take long to make out
     return (
-        f"CAST(CASE WHEN lower({text}) IN ({MISSING_SQL}) THEN NULL "
+        f"coalesce({usual}, CAST(CASE WHEN lower({text}) IN ({MISSING_SQL}) THEN NULL "
         f"WHEN lower({text}) IN ('true', 'false') THEN CAST(lower({text}) = 'true' AS INTEGER)::VARCHAR "
-        f"ELSE {text} END AS DOUBLE)"
+        f"ELSE translate({text}, {_NARROW}) END AS DOUBLE))"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from crowdselect.errors import InputError
@@ -29,6 +29,7 @@ _PATTERNS = {
 }
 _SHARD = re.compile(r"(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.")
 """A file of the Hub is named by its split, whatever that is called."""
+ModelsIn = Literal["file", "folder"]
 _HIVE = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
@@ -83,6 +84,18 @@ def model_of(file: Path, folder: Path, how: HowRead) -> str | None:
     inside = file.relative_to(folder).parts[:-1] if file.is_relative_to(folder) else ()
     named = [match[2] for match in map(_HIVE.fullmatch, inside) if match is not None and match[1] == "model"]
     return unquote(named[-1]) if named else None
+
+
+def models_in(files: Sequence[Path]) -> ModelsIn:
+    """Say what may be named as the models are: the folders of files that have one name, or numbers, in several of them; else files.
+
+    Example:
+        >>> models_in([Path("runs/ash-1b/0.jsonl"), Path("runs/oak-7b/0.jsonl")]), models_in([Path("runs/ash-1b.jsonl")])
+        ('folder', 'file')
+    """
+    names = {_stem(file) for file in files}
+    alike = len(names) == 1 or all(name.isdecimal() for name in names)
+    return "folder" if alike and len({file.parent for file in files}) > 1 else "file"
 
 
 def _stem(file: Path) -> str:

@@ -9,6 +9,7 @@ from crowdselect.pool.batchservice import fit_batch, refuse_batch
 from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.fastchat import refuse_fastchat
+from crowdselect.pool.folders import ModelsIn
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.idlike import id_columns
 from crowdselect.pool.inner import parts_inside, ratings_inside
@@ -34,7 +35,9 @@ from crowdselect.pool.wideforms import (
 )
 
 
-def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted:
+def fitted(
+    columns: Columns, names: Names, how: HowRead, *, path: str, models_in: ModelsIn = "file"
+) -> Fitted:
     """Find the form of a file.
 
     Args:
@@ -42,6 +45,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
         names: From `names_of`.
         how: Its `layout` forces a form.
         path: For messages.
+        models_in: What may be named as the models are: each file, or its folder.
 
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
@@ -51,7 +55,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
     named = names.model is not None or how.model is not None or has_lists(columns)
     apart = sides_of(columns) or pair_of(columns)
     if apart and not named and fit_battles(columns, names, how) is None:
-        raise no_form(columns, names, how, path=path)
+        raise no_form(columns, names, how, path=path, models_in=models_in)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
             f"`layout={how.layout!r}` is unknown; choose one of: {', '.join({**LAYOUTS, **FORMS})}"
@@ -61,7 +65,7 @@ def fitted(columns: Columns, names: Names, how: HowRead, *, path: str) -> Fitted
             found = form.fit(columns, names, how)
             if found is not None and (how.layout is not None or not _unread(columns, names, name)):
                 return found
-    raise no_form(columns, names, how, path=path)
+    raise no_form(columns, names, how, path=path, models_in=models_in)
 
 
 def _unread(columns: Columns, names: Names, form: str) -> dict[str, str]:
@@ -89,7 +93,9 @@ def no_instruction(path: str, name: str) -> LayoutError:
     )
 
 
-def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> LayoutError:
+def no_form(
+    columns: Columns, names: Names, how: HowRead, *, path: str, models_in: ModelsIn = "file"
+) -> LayoutError:
     """Say what is closest, and what it lacks."""
     listed = ", ".join(list(columns)[:40]) + (", ..." if len(columns) > 40 else "")
     pair = pair_of(columns)
@@ -110,7 +116,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
         return LayoutError(
             f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
         )
-    closest = _closest(columns, names, how)
+    closest = _closest(columns, names, how, models_in)
     if closest is not None:
         lacks, remedy = closest
         return LayoutError(f"{path}: closest is the layout {lacks}; found {listed}; {remedy}")
@@ -125,7 +131,7 @@ def no_form(columns: Columns, names: Names, how: HowRead, *, path: str) -> Layou
     )
 
 
-def _closest(columns: Columns, names: Names, how: HowRead) -> tuple[str, str] | None:
+def _closest(columns: Columns, names: Names, how: HowRead, models_in: ModelsIn) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
     if sides_of(columns) and not names.asked and names.id is None:
         return "battles, which lacks the instruction", "name the column with `columns='instruction=COLUMN'`"
@@ -137,8 +143,8 @@ def _closest(columns: Columns, names: Names, how: HowRead) -> tuple[str, str] | 
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
     if names.model is None and answers:
         remedy = (
-            "name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the files' "
-            "names with `model_from='file'`"
+            f"name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the {models_in}s' "
+            f"names with `model_from='{models_in}'`"
         )
         policies = [name for name in columns if name.strip().casefold() in POLICIES]
         untaken = "is not taken for it, since it does not tell apart the answers to a prompt"
@@ -147,8 +153,8 @@ def _closest(columns: Columns, names: Names, how: HowRead) -> tuple[str, str] | 
         return f"{closest}, which lacks the model that gave the answers in {answers[0]!r}", remedy
     if names.model is None and names.asked:
         remedy = (
-            "name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='file'` takes the model from names of "
-            "files"
+            f"name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='{models_in}'` takes the model from "
+            f"names of {models_in}s"
         )
         numbers = [name for name, kind in columns.items() if is_number(kind) and name not in names.taken]
         remedy += f"; {NAMED_MODELS}" if len(numbers) > 1 else ""

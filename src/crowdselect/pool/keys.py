@@ -11,7 +11,7 @@ from crowdselect.pool.codes import starts_of, to_numpy
 from crowdselect.pool.columns import as_text, quote
 from crowdselect.pool.index import Index
 from crowdselect.pool.layouts import NUMERIC
-from crowdselect.pool.source import Source
+from crowdselect.pool.source import NUMBER, Source
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.types import FloatArray, IntArray, ObjectArray
 
@@ -159,7 +159,7 @@ def first_not_number(source: Source, index: Index | None, sql: str) -> tuple[str
         index: Only rows of its instructions count, and the place is an id with its row; None = any row, and its place.
         sql: The text.
     """
-    values = source.fetch(f"CASE WHEN TRY_CAST({sql} AS DOUBLE) IS NULL THEN {sql} END").column(0)
+    values = source.fetch(f"CASE WHEN NOT regexp_full_match({sql}, {NUMBER}) THEN {sql} END").column(0)
     bad = to_numpy(values.is_valid())
     rows = np.flatnonzero(bad if index is None else bad & (index.row_of >= 0))
     if not rows.size:

@@ -1,6 +1,7 @@
 """What texts hold, looked for in their bytes: reasoning, control characters, marks of failed calls and of chat templates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _LOOKED_INTO = 2_048  # rows whose texts are looked into at a time: as many as DuckDB makes at once
 _THINK = b"think>"
+_LONGEST_MARK = max(map(len, FAILED))
 _PIECE = 1 << 18  # bytes looked into at a time: they stay in the processor's cache
 
 
@@ -25,10 +27,16 @@ class Looked(NamedTuple):
     """Reasoning, perhaps."""
     broken: bool
     """Control characters, which servers and other files refuse."""
-    failed: bool
-    """The whole text is the mark of a failed call."""
+    failed: tuple[str, ...]
+    """The marks of `FAILED` that are whole texts."""
     opened: bool
     """It begins as a chat template begins a turn of the assistant."""
+
+
+def together(found: Iterable[Looked]) -> Looked:
+    """What any of several columns holds."""
+    thinks, broken, failed, opened = zip(*found, strict=True)
+    return Looked(any(thinks), any(broken), tuple(sorted(set(chain(*failed)))), any(opened))
 
 
 _SAYS: tuple[tuple[str, Callable[[str], str], str], ...] = (
@@ -36,7 +44,7 @@ _SAYS: tuple[tuple[str, Callable[[str], str], str], ...] = (
     (
         "failed",
         is_failed,
-        f"answers of {{}} are {FAILED[0]} or another mark of a failed call: they count as no text",
+        "answers of {} are {}, which a failed call or formula leaves: they count as no text",
     ),
     (
         "opened",
@@ -64,7 +72,7 @@ def notes_of(source: Source, found: Looked, of_row: Callable[[Callable[[str], st
     for what, holds, says in _SAYS:
         if getattr(found, what):
             count = source.fetch(f"count(*) FILTER ({of_row(holds)})").column(0)[0].as_py()
-            notes += [says.format(counted(count, "row"))] if count else []
+            notes += [says.format(counted(count, "row"), " or ".join(found.failed))] if count else []
     return notes
 
 
@@ -72,19 +80,24 @@ def look_into(source: Source, *texts: str) -> list[Looked]:
     """Say of some texts, or lists of texts, what any of them holds; some rows are in memory at a time."""
     import pyarrow.compute as pc
 
-    found = [[False] * len(Looked._fields) for _ in texts]
+    found = [[False, False, False] for _ in texts]
+    failed = [set[str]() for _ in texts]
     for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
-        for own, column in zip(found, batch.columns, strict=True):
+        for own, marks, column in zip(found, failed, batch.columns, strict=True):
             flat = _flat(column)
-            own[2] = own[2] or any(pc.any(pc.equal(flat, mark)).as_py() for mark in FAILED)
-            own[3] = own[3] or any(pc.any(pc.starts_with(flat, each)).as_py() for each in OPENINGS)
+            short = flat.filter(pc.less_equal(pc.binary_length(flat), _LONGEST_MARK))
+            marks.update(set(FAILED).intersection(short.unique().to_pylist()))
+            own[2] = own[2] or any(pc.any(pc.starts_with(flat, each)).as_py() for each in OPENINGS)
             data = _bytes_of(flat)
             # Reasoning is looked for until some is found; the piece before lends the bytes it may begin in.
             for begin in range(0, len(data), _PIECE):
                 piece = data[max(begin - len(_THINK), 0) : begin + _PIECE]
                 own[0] = own[0] or _thinks(piece)
                 own[1] = own[1] or _is_broken(piece)
-    return [Looked(*own) for own in found]
+    return [
+        Looked(thinks, broken, tuple(sorted(marks)), opened)
+        for (thinks, broken, opened), marks in zip(found, failed, strict=True)
+    ]
 
 
 def _thinks(data: NDArray[np.uint8]) -> bool:

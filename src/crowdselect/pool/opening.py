@@ -32,10 +32,12 @@ from crowdselect.pool.layouts import (
     view,
 )
 from crowdselect.pool.looking import look_into
+from crowdselect.pool.mergedcells import FEW_MERGED
 from crowdselect.pool.missing import without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
+from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.rowforms import CALLS
 from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
@@ -59,6 +61,7 @@ _FOOTERS = (
     "summe",
     "gesamt",
 )
+_FIRST_PROMPTS, _FIRST_ROWS = 20, 1000  # by which a pool is seen to be an unusual one
 _UNUSUAL = ("system", "system_prompt", "tools", CALLS, "reasoning_content")
 
 
@@ -184,7 +187,7 @@ def opened_instructions(
     usual = not (how.rewrites or found.models) and found.kind not in {"lm-eval", "arrow"}
     if usual and not (found.kind == "json" and any(is_document(file) for file in found.files)):
         source = Source(connection, path, files=found.files, kind=_file_type(found))
-        if _usual_instructions(source):
+        if _usual_instructions(source) and not _begins_decoded(source):
             name = next((name for name in ID_COLUMNS if name in source.columns), None)
             return OpenedInstructions(source, name, None, (*found.notes, *source.notes))
     plain = rewritten(found, how, answers=False)
@@ -324,7 +327,9 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     ):
         return None  # refused where it is rewritten
     seen = view(columns, path=source.path, layout=name)
-    return None if _unusual_rows(source, seen) else seen
+    return (
+        None if _unusual_rows(source, seen) or (seen.messages is None and _begins_decoded(source)) else seen
+    )
 
 
 def _mostly_numbers(source: Source, names: Sequence[str]) -> bool:
@@ -471,6 +476,8 @@ def _unusual_rows(source: Source, seen: View) -> bool:
         tests += [f"len({sql}) IS DISTINCT FROM len({answers.model})" for sql in lists]
     elif isinstance(answers, Tall) and not source.never_null("model"):
         tests.append(f"({answers.model}) IS NULL")
+    if isinstance(answers, Tall) and not answers.nested and _lacks_texts(source, seen):
+        return True
     if seen.messages is not None:
         tests.append(
             f"NOT coalesce(regexp_full_match({_roles(seen.messages)}, '{TIDY_ROLES}'), {seen.messages} IS NULL)"
@@ -490,6 +497,32 @@ def _is_spelt_twice(source: Source, id_: str) -> bool:
         return False
     *_, other = source.grouped(id_, written).columns
     return bool(other.null_count < len(other))
+
+
+def _begins_decoded(source: Source) -> bool:
+    """Whether one of the first prompts may have been decoded without its special tokens, so that nearly all may be so."""
+    kind = source.columns.get("instruction")
+    if kind is None or kind.name != "text" or not source.row_count:
+        return False
+    begins = (f"starts_with({quote('instruction')}, '{begin}')" for begin in DECODED_BEGINNINGS)
+    with closing(source.batches(" OR ".join(begins), rows=_FIRST_PROMPTS)) as batches:
+        return True in next(batches).column(0).to_pylist()
+
+
+def _lacks_texts(source: Source, seen: View) -> bool:
+    """Whether many rows have no instruction, nor has another row of their id: the cells may have been merged."""
+    if seen.text is None or seen.messages is not None or not source.row_count:
+        return False
+    given = f"nullif({seen.text}, '') IS NOT NULL"
+    with closing(source.batches(given, rows=_FIRST_ROWS)) as batches:
+        first = next(batches).column(0)
+    if FEW_MERGED * (len(first) - first.true_count) < len(first):
+        return False
+    if seen.id_made:
+        return True
+    ids = f"count(DISTINCT {seen.id})"
+    every, those = source.fetch(ids, f"{ids} FILTER ({given})").columns
+    return bool(every[0].as_py() > those[0].as_py())
 
 
 def _id_leaf(source: Source) -> str:

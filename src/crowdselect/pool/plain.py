@@ -40,14 +40,17 @@ from crowdselect.pool.content import (
     written,
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
+from crowdselect.pool.folders import models_in
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, columns_in, rows_in
+from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
+from crowdselect.pool.rendered import DECODED, NEARLY_ALL, decoded
 from crowdselect.pool.rowfiles import (
     Broken,
     Row,
@@ -59,8 +62,9 @@ from crowdselect.pool.rowfiles import (
     rows_of,
 )
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_number
-from crowdselect.pool.textscores import wants_number, written_scores
+from crowdselect.pool.textscores import REWARD, wants_number, written_scores
 from crowdselect.pool.wideforms import unlisted
+from crowdselect.terminal import counted
 
 LEFT_OUT = "_left_out"
 """The column with the reason why an instruction cannot be chosen: a code, perhaps with words after a colon."""
@@ -74,7 +78,6 @@ OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
 _VERSION = 10  # of what is written here: another one is written anew
-_REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -151,12 +154,19 @@ class _Rewriting:
     """Rewrites the files of one pool."""
 
     def __init__(
-        self, found: FoundFiles, how: HowRead, *, answers: bool, numeric: frozenset[str] = frozenset()
+        self,
+        found: FoundFiles,
+        how: HowRead,
+        *,
+        answers: bool,
+        numeric: frozenset[str] = frozenset(),
+        decoded: bool = False,
     ) -> None:
         self._found = found
         self._how = how
         self._answers = answers
         self._numeric = numeric
+        self._decoded = decoded
         self._columns = self._found_columns()
         if not self._columns:
             raise self._without_objects()
@@ -192,7 +202,9 @@ class _Rewriting:
         self._spelt: dict[str, str] = {}
         """Of the file that is read: the number that an id is → as it is written there."""
         self._bad: list[str] = []
-        self._rows = 0
+        self._rows = self._unasked = 0
+        self._texts = self._rendered = 0
+        """Rows that ask with a text, and those of them whose text may be a rendered prompt."""
 
     def _without_objects(self) -> InputError:
         for file in self._found.files:
@@ -212,8 +224,14 @@ class _Rewriting:
             parts.append(f"part-{number:05d}.parquet")
             self._write(home / parts[-1], self._plain_rows(number, file))
         slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
-        if slips - self._numeric:
-            return _Rewriting(self._found, self._how, answers=self._answers, numeric=slips).into(home)
+        split = self._decoded or 0 < NEARLY_ALL * self._texts <= self._rendered
+        if slips - self._numeric or split != self._decoded:
+            again = _Rewriting(self._found, self._how, answers=self._answers, numeric=slips, decoded=split)
+            return again.into(home)
+        if self._form is not None and self._form.name == "long" and (self._bad or self._unasked):
+            merged = merged_cells(self._found.files, self._found.kind, self._names)
+            if merged is not None:
+                raise merged
         if self._bad and not self._how.skip_invalid:
             raise malformed_rows(self._bad, self._rows)
         if not self._rows:
@@ -312,7 +330,7 @@ class _Rewriting:
                 )
             return None, names
         try:
-            form = fitted(columns, names, how, path=found.path)
+            form = fitted(columns, names, how, path=found.path, models_in=models_in(found.files))
         except LayoutError:
             self._refuse_text_scores(names.taken, every=True)
             raise
@@ -368,7 +386,7 @@ class _Rewriting:
         """The columns that are named as rewards and hold mostly numbers, and a text in some row."""
         found = set(self._numeric)
         named = {what for what in self._how.named if what not in PARTS}
-        found.update(n for n, seen in self._seen.items() if (_REWARD.search(n) or n in named) and seen.slips)
+        found.update(n for n, seen in self._seen.items() if (REWARD.search(n) or n in named) and seen.slips)
         return frozenset(found)
 
     def _refuse_named(self) -> None:
@@ -426,6 +444,9 @@ class _Rewriting:
         if self._requests is not None and self._requests.count:
             read += f", joined with {self._requests.count} requests by custom_id"
             read += " (as the id: `columns='id=custom_id'`)" if self._names.id is None else ""
+        if self._decoded:
+            rows = counted(self._rendered, "row")
+            read += f"; the prompts of {rows} are read as the messages that a chat template was applied to ({DECODED})"
         return "; ".join((read, *self._names.notes))
 
     def _evaluations(self) -> list[str]:
@@ -575,6 +596,7 @@ class _Rewriting:
             id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
             raise MalformedError("it has neither an id nor text to make one from")
+        asked = self._split(asked)
         base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:
             if self._form is not None:
@@ -642,9 +664,21 @@ class _Rewriting:
             self._used.add(names.input)
         return asked
 
+    def _split(self, asked: Asked) -> Asked:
+        """A prompt that was decoded without its special tokens as its messages, where nearly all are so; else as it is."""
+        if asked.instruction is None or asked.messages is not None or asked.problem is not None:
+            return asked
+        turns = decoded(asked.instruction)
+        self._texts += 1
+        self._rendered += turns is not None
+        return (
+            asked if turns is None or not self._decoded else replace(asked, instruction=None, messages=turns)
+        )
+
     def _base(self, row: Row, asked: Asked, id_: str, at: int) -> Row:
         """What all plain rows of a row have in common."""
         base: Row = {"id": id_, ROW: at}
+        self._unasked += asked.instruction is None and asked.messages is None
         if asked.instruction is not None:
             base["instruction"] = self._repairs(asked.instruction)
         turns = asked.messages

@@ -117,6 +117,19 @@ TEMPLATES = (
 )
 """The forms that are read."""
 
+_DECODED = Template(
+    name="ChatML without its special tokens",
+    head=re.compile(""),
+    opening=re.compile(r"(?:\A|\n)(system|user|assistant)(?:\n|\s*\Z)"),
+    closing="",
+    roles=_ROLES,
+    begun=True,
+)
+DECODED = _DECODED.name
+"""What verl and others write, which decode a prompt and skip the special tokens. A text alone does not tell it from one that
+speaks of a user: it is read where nearly all prompts of a pool are so."""
+DECODED_BEGINNINGS = ("system\n", "user\n")
+
 _BAR = "\uff5c"  # of DeepSeek's markers
 _BEGINNINGS = (
     *("<|im_start|>", "<|start_header_id|>", "<|system|>", "<|user|>", "<|assistant|>", "<|start|>"),
@@ -127,15 +140,18 @@ _ENDINGS = (
     *("<start_of_turn>model", f"<{_BAR}Assistant{_BAR}>", "[/INST]"),
 )
 _HUMAN = "Human: ... Assistant:"
+_USER = "user ... assistant"
 # Python and Arrow read these alike: ^ and $ are the beginning and the end of the text.
 _BEGINS = re.compile(
     rf"^\s*(?:(?:{_BOS}|<{_BAR}begin▁of▁sentence{_BAR}>)\s*)?({_any_of(_BEGINNINGS)})", re.ASCII
 )
 _ENDS = re.compile(rf"({_any_of((*_ENDINGS, '<|assistant|>'))})\s*$", re.ASCII)
 _SPOKEN = re.compile(r"(?s)^\s*Human:.*\nAssistant:\s*$", re.ASCII)
+_BARE = re.compile(r"(?s)^(?:system|user)\n.*(?:\n(?:assistant|model)|assistant\n\n)\s*$", re.ASCII)
+NEARLY_ALL = 0.9
 _TAIL = 100  # characters in which the last marker stands
 
-FORMS = ("", *(template.name for template in TEMPLATES), *_BEGINNINGS, *_ENDINGS, _HUMAN)
+FORMS = ("", *(template.name for template in TEMPLATES), *_BEGINNINGS, *_ENDINGS, _HUMAN, _USER)
 """What a prompt may be, by number: plain, rendered with a template and read so, or with a marker that could not be read."""
 READ = range(1, len(TEMPLATES) + 1)
 """Which of these are read as messages."""
@@ -172,12 +188,25 @@ def messages_in(chat: list[Turn]) -> tuple[list[Turn], int]:
     return chat, FORMS.index(marker)
 
 
+def decoded(text: str | None) -> list[Turn] | None:
+    r"""Read a prompt that was rendered with a chat template and decoded without its special tokens; None where it is none.
+
+    Example:
+        >>> decoded("system\nBe brief.\nuser\nHi\nassistant\n")
+        [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hi'}]
+        >>> decoded("user\nis what a role is called")
+    """
+    return None if text is None or not text.startswith(DECODED_BEGINNINGS) else _DECODED.read(text)
+
+
 def _marker(text: str) -> str | None:
     """The marker that a prompt begins or ends with as only rendered ones do; None where there is none."""
     found = _BEGINS.match(text) or _ENDS.search(text.rstrip(" \t\n\r\f")[-_TAIL:])
     if found is not None:
         return found[1]
-    return _HUMAN if _SPOKEN.match(text) else None
+    if _SPOKEN.match(text):
+        return _HUMAN
+    return _USER if text.startswith(DECODED_BEGINNINGS) and _BARE.match(text) else None
 
 
 def with_markers(texts: "pa.Array") -> BoolArray:
@@ -185,7 +214,7 @@ def with_markers(texts: "pa.Array") -> BoolArray:
     import pyarrow.compute as pc
 
     found = np.zeros(len(texts), dtype=np.bool_)
-    for pattern in (_BEGINS, _ENDS, _SPOKEN):
+    for pattern in (_BEGINS, _ENDS, _SPOKEN, _BARE):
         found |= to_numpy(pc.fill_null(pc.match_substring_regex(texts, pattern.pattern), fill_value=False))
     return found
 

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,7 +34,12 @@ _TITLES = 50  # lines of a CSV file by which headings are told from titles above
 _FEW = 10  # times so many texts as there are values may stand among numbers of a model
 _SHORT = 40  # characters of such a text
 _LISTS = ("data", "rows", "train", "examples", "instances", "items")
-_NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
+_DIGITS = "[0-9０-９]"  # noqa: RUF001
+NUMBER = re.compile(
+    rf"\s*[+＋－-]?(({_DIGITS}+([.．]{_DIGITS}*)?|[.．]{_DIGITS}+)(e[+-]?[0-9]+)?|inf|infinity)\s*",  # noqa: RUF001
+    re.IGNORECASE,
+)
+"""Texts that are numbers."""
 _BOOLS = frozenset({"true", "false"})
 _ESCAPED = re.compile(r'((?:^|[^\\])(?:\\\\)*)\\"')
 _USUAL = frozenset({"instruction", "prompt", "question", "problem", "messages", "model", "response"})
@@ -242,7 +248,7 @@ def _name_of(value: Any) -> str:  # noqa: ANN401, PLR0911  (whatever a file hold
     if isinstance(value, str):
         if value.strip().lower() in MISSING_TEXTS:
             return "missing"
-        is_number = _NUMBER.fullmatch(value) or value.strip().lower() in _BOOLS
+        is_number = NUMBER.fullmatch(value) or value.strip().lower() in _BOOLS
         return "spelt number" if is_number else "text"
     if isinstance(value, Mapping):
         return "struct"
@@ -263,11 +269,11 @@ def number_of(value: Any) -> float | None:  # noqa: ANN401  (whatever a file hol
         return None
     if isinstance(value, str) and value.strip().lower() in _BOOLS:
         return float(value.strip().lower() == "true")
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
         raise ValueError(value)
     if isinstance(value, list | dict):
         raise ValueError(str(value))  # noqa: TRY004  (one kind of error)
-    number = float(value)
+    number = float(unicodedata.normalize("NFKC", value) if isinstance(value, str) else value)
     return None if number != number else number  # noqa: PLR0124  (NaN)
 
 

@@ -38,9 +38,10 @@ _LONGEST = 1 << 28  # bytes of one JSON object or CSV row; tried only where the 
 _ROWS_COMPARED = 200_000  # of a file, about, where some are enough
 _FEWEST_COMPARED = 10  # keys with several numbers from which on it is no chance that these are the same
 _AT_ONCE = 100  # expressions in a query: the time that DuckDB takes to plan one grows with their square
-_DIGITS = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?"
-FINITE = rf"'(?i)\s*([+-]?{_DIGITS}|true|false)\s*'"
-NUMBER = rf"'(?i)\s*([+-]?({_DIGITS}|inf|infinity)|true|false|{'|'.join(sorted(MISSING_TEXTS))})?\s*'"  # also missing or infinite
+_DIGITS = r"([0-9０-９]+([.．][0-9０-９]*)?|[.．][0-9０-９]+)(e[+-]?[0-9]+)?"  # noqa: RUF001
+_SIGN, _SPACE = "[+＋－-]?", r"[\s\v\x1c-\x1f\x{85}\p{Z}]*"  # noqa: RUF001
+FINITE = rf"'(?i){_SPACE}({_SIGN}{_DIGITS}|true|false){_SPACE}'"
+NUMBER = rf"'(?i){_SPACE}({_SIGN}({_DIGITS}|inf|infinity)|true|false|{'|'.join(sorted(MISSING_TEXTS))})?{_SPACE}'"  # also missing or infinite
 _MARKED = f"'(?i)\\s*({'|'.join(sorted(filter(None, MISSING_TEXTS)))})\\s*'"
 _NAMELESS = "\0"  # begins what a column without a name is called while it is looked at
 _LOOKED_AT = 1000  # rows by which a column of texts is seen to hold no numbers
@@ -430,8 +431,24 @@ class Source:
             return BrokenRowError(
                 f"{where}: line {line} has {came} fields; wanted {wanted}, as in the header"
             )
+        unlike = self._not_converted(error)
+        if unlike is not None:
+            return unlike
         kind = BrokenRowError if self.type == "csv" else InputError
         return kind(f"{where}: cannot be read: {str(error).splitlines()[0][:300]}")
+
+    def _not_converted(self, error: Exception) -> InputError | None:
+        """Name the place of a text that looked like a number and is none; None where an error does not speak of one."""
+        found = re.search(r"Could not convert string '(.*)' to ", str(error), re.DOTALL)
+        if found is None:
+            return None
+        text = found[1].replace("'", "''")
+        for name in (name for name, kind in self.columns.items() if kind.name == "number" and kind.written):
+            at = self.fetch(f"contains({quote(name)}, '{text}')").column(0).to_pylist()
+            if True in at:
+                wanted = "wanted a number, or nothing where there is none"
+                return InputError(f"{self.place(at.index(True))}: {name} is {found[1][:60]!r}; {wanted}")
+        return None
 
     def _read_parquet_columns(self) -> Columns:
         with self._reading():

@@ -34,7 +34,7 @@ from crowdselect.pool.keys import (
     sorted_keys,
 )
 from crowdselect.pool.looking import Looked, look_into, notes_of
-from crowdselect.pool.source import Source
+from crowdselect.pool.source import NUMBER, Source
 from crowdselect.pool.views import Directed, Tall
 from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray
@@ -85,7 +85,7 @@ class TallAnswers:
     def _looked(self) -> Looked:
         raw = self._layout.response
         if raw is None:
-            return Looked(thinks=False, broken=False, failed=False, opened=False)
+            return Looked(thinks=False, broken=False, failed=(), opened=False)
         (found,) = look_into(self._source, raw)
         nested = self._layout.nested
 
@@ -441,7 +441,7 @@ class TallAnswers:
         """Find the first value of a field that is not a number: its id, and itself."""
         sql = self._layout.fields[field]
         if self._layout.nested:
-            bad = "value IS NOT NULL AND TRY_CAST(value AS DOUBLE) IS NULL"
+            bad = f"NOT regexp_full_match(value, {NUMBER})"
             sql = f"list_filter({sql}, lambda value: {bad})[1]"
         return first_not_number(self._source, self._index, sql)
 

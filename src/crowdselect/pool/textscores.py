@@ -8,10 +8,12 @@ from pathlib import Path
 
 from crowdselect.pool.columns import MISSING_TEXTS
 from crowdselect.pool.modelcolumns import is_score
-from crowdselect.pool.rowfiles import Broken, dialect_of, rows_of
+from crowdselect.pool.rowfiles import NUMBER, Broken, dialect_of, rows_of
 
-_SCORE = r"[+-]?[0-9]+([.,][0-9]+)?"
-_PART = r"([+-]?[0-9]{1,3}([.,][0-9]+)?|1000)"  # four digits are a year
+REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
+"""Names of columns in which a text among numbers makes a malformed row."""
+_SCORE = r"[+＋－-]?[0-9０-９]+([.,．，][0-9０-９]+)?"  # noqa: RUF001
+_PART = r"([+＋－-]?[0-9０-９]{1,3}([.,．，][0-9０-９]+)?|1000)"  # noqa: RUF001  (four digits are a year)
 _FRACTION = rf"{_PART}\s*/\s*{_PART}"
 WRITTEN = rf"\s*({_SCORE}\s*%?|{_FRACTION})\s*"
 """A pattern of scores that are numbers but for how they are written, and of numbers; for Python and for DuckDB."""
@@ -32,6 +34,7 @@ _FORMS = {
         ".str.replace(',', '.').str.split('/', expand=True).astype(float).pipe(lambda x: x[0] / x[1])",
     ),
     "%": (re.compile(rf"\s*{_SCORE}\s*%\s*"), ".str.replace(',', '.').str.rstrip(' %').astype(float)"),
+    "number": (NUMBER, ".astype(float)"),
     "grade": (_PATTERNS["grade"], f".str.strip().replace({_GRADES}).astype(float)"),
 }
 """What scores are written like, and what makes numbers of a column of them."""
@@ -122,19 +125,28 @@ def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
         the scores are texts, wanted numbers; pandas makes them: df = pd.read_json('f.jsonl', lines=True, dtype=False); c = ['score']; df[c] = df[c].apply(lambda s: s.str.replace(',', '.').str.rstrip(' %').astype(float)); df.to_parquet('pool.parquet')
     """
     form = _form(value)
-    if form is None and len(columns) == 1 and (score := _first_score(columns[0], path)) is not None:
-        value, form = score, _form(score)
+    if form is None and len(columns) == 1:
+        column = _column(columns[0], path)
+        counts = column.counts
+        if counts["score"] and 2 * counts["written"] > counts["filled"] and column.first is not None:
+            value = column.first[1]
+            form = _form(value)
+        elif 2 * counts["number"] > counts["filled"]:
+            form = "number"
     if form is None or (form == "comma" and "," not in value) or not (columns or form == "comma"):
         return None
     beside = _Beside(columns, path, form)
     wanted = f"wanted a decimal point, {value.replace(',', '.')!r}" if form == "comma" else None
+    first = wanted or (
+        "wanted a number, or an empty cell" if form == "number" else "the scores are texts, wanted numbers"
+    )
     if beside.unlike is not None:
-        column, other = beside.unlike
+        name, other = beside.unlike
         return (
-            f"{wanted or 'the scores are texts, wanted numbers'}; {column} holds {other!r}, too: write all scores as numbers, "
-            "and leave the others empty"
+            f"{first}; {name} holds {other!r}, too: write all scores as numbers, and leave the others empty"
         )
-    empty = f" (emptying {', '.join(map(repr, beside.texts))})" if beside.texts else ""
+    told = [repr(text) for text in beside.texts if text.strip()]
+    empty = f" (emptying {', '.join(told)})" if told else ""
     read = reading(path)
     if wanted and (not columns or (", sep=';'" in read and not beside.points)):
         file = repr(path) if columns else "FILE"
@@ -146,7 +158,7 @@ def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
     more = " (with the numbers that your grades stand for)" if form == "grade" else ""
     how = f"{beside.as_texts}{_FORMS[form][1]}"
     return (
-        f"the scores are texts, wanted numbers; pandas makes them{more}{empty}: df = {read}; c = {list(columns)!r}; "
+        f"{first}; pandas makes them{more}{empty}: df = {read}; c = {list(columns)!r}; "
         f"df[c] = df[c].apply(lambda s: {how}); df.to_parquet('pool.parquet')"
     )
 
@@ -155,16 +167,14 @@ def _form(value: str) -> str | None:
     return next((name for name, (pattern, _) in _FORMS.items() if pattern.fullmatch(value)), None)
 
 
-def _first_score(name: str, path: str) -> str | None:
-    """The first text of a column that is a score and no number, where most are scores."""
+def _column(name: str, path: str) -> _Column:
+    """What the texts and numbers of a column are."""
     column, kind = _Column(), _kind(path)
     for at, row in rows_of(Path(path), kind, [name]) if kind is not None else ():
         value = None if isinstance(row, Broken) else row.get(name)
         if value is not None:
             column.add(at, str(value))
-    counts = column.counts
-    mostly = counts["score"] and 2 * counts["written"] > counts["filled"]
-    return column.first[1] if mostly and column.first is not None else None
+    return column
 
 
 class _Beside:
@@ -177,7 +187,7 @@ class _Beside:
         """A column, and what may be a score in another form, or is one text too many."""
         self.points = False
         """Whether a number has a decimal point."""
-        self._numbers = False
+        self._numbers = self._wide = False
         kind = _kind(path)
         rows = rows_of(Path(path), kind, columns) if kind is not None and columns else ()
         for _, row in rows:
@@ -194,20 +204,27 @@ class _Beside:
     def as_texts(self) -> str:
         """Python that makes texts of a column `s`, and nothing of those that stand for no number."""
         emptied = f"s.mask(s.isin({self.texts!r}))" if self.texts else "s"
-        return emptied + (".map(str, na_action='ignore')" if self._numbers else "")
+        narrow = ".str.normalize('NFKC')" if self._wide else ""
+        return emptied + (".map(str, na_action='ignore')" if self._numbers else "") + narrow
 
     def _add(self, name: str, value: object, pattern: re.Pattern[str]) -> None:
         if value is None or value != value:  # noqa: PLR0124  (NaN)
             return
         text = str(value)
         self._numbers |= not isinstance(value, str)
-        if pattern.fullmatch(text):
+        if pattern.fullmatch(text) and not isinstance(value, bool):
+            self._wide |= not text.isascii()
             self.points |= "." in text
             return
         odd = self.odd.setdefault(name, [])
         if text in odd:
             return
-        if any(map(str.isdigit, text)) or len(odd) == _MOST or len(text) > _LONGEST:
+        if (
+            isinstance(value, bool)
+            or any(map(str.isdigit, text))
+            or len(odd) == _MOST
+            or len(text) > _LONGEST
+        ):
             self.unlike = self.unlike or (name, value)
         else:
             odd.append(text)

@@ -14,7 +14,7 @@ from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import answer_alone, blank, folded, length, repaired, unwrapped, without_failed
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import first_not_number
-from crowdselect.pool.looking import Looked, look_into, notes_of
+from crowdselect.pool.looking import Looked, look_into, notes_of, together
 from crowdselect.pool.source import Source
 from crowdselect.pool.views import Wide, direction_of
 from crowdselect.types import BoolArray, FloatArray, IntArray
@@ -87,8 +87,8 @@ class WideAnswers:
     def _looked(self) -> Mapping[str, Looked]:
         texts = self._layout.responses
         found = dict(zip(texts, look_into(self._source, *texts.values()), strict=True))
-        some = Looked(*(any(each) for each in zip(*found.values(), strict=True))) if found else None
-        if some is not None:
+        if found:
+            some = together(found.values())
             self.notes += notes_of(
                 self._source, some, lambda holds: f"({' OR '.join(map(holds, texts.values()))})"
             )
