@@ -155,7 +155,7 @@ def test_carried_numbers_of_instructions_may_be_missing(tmp_path: Path) -> None:
 
 # Texts among scores
 
-ODD = {3: "未評価", 4: "-", 5: ""}
+ODD = {3: "未評価", 4: "-", 5: "", 6: "#DIV/0!"}
 
 
 def some_odd(i: int, j: int) -> object:
@@ -172,7 +172,7 @@ def test_texts_among_scores_are_told_with_the_line_that_empties_them(
     pandas = pytest.importorskip("pandas")
     path = write(tmp_path, sheet((*USUAL[:4], name), some_odd), kind)
     columns = {"reward": name} if how == "columns" else {}
-    with pytest.raises(CrowdselectError, match=r"'未評価'.* \(emptying '未評価', '-'\)") as told:
+    with pytest.raises(CrowdselectError, match=r"'未評価'.* \(emptying '未評価', '-', '#DIV/0!'\)") as told:
         open_pool(path, columns=columns).scores(name if how == "reward" else "reward")
     assert ("skip_invalid" in str(told.value)) == (name == "score" and how == "reward")
     monkeypatch.chdir(tmp_path)

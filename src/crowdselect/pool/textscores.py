@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crowdselect.pool.columns import MISSING_TEXTS
+from crowdselect.pool.columns import FAILED, MISSING_TEXTS
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.rowfiles import NUMBER, Broken, dialect_of, rows_of
 
@@ -221,7 +221,7 @@ class _Beside:
             return
         if (
             isinstance(value, bool)
-            or any(map(str.isdigit, text))
+            or (any(map(str.isdigit, text)) and text not in FAILED)  # as #DIV/0!
             or len(odd) == _MOST
             or len(text) > _LONGEST
         ):
