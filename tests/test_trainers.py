@@ -191,6 +191,104 @@ def test_axolotl_would_lose_answers_by_its_own_way_with_pairs():
         assert transform(row, tokenizer=Trimming())["chosen"].strip() != answer.strip()
 
 
+def test_axolotl_trains_on_the_last_answer_alone(folder):
+    """Every message says whether it counts, so that no field is in some rows only."""
+    yaml = pytest.importorskip("yaml")
+    (data,) = yaml.safe_load(written(folder, "axolotl", "messages")["axolotl.yaml"])["datasets"]
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    marks = [[turn[data["message_field_training"]] for turn in row["messages"]] for row in rows]
+    assert marks == [[False, True], [False, False, False, False, True]]
+    assert [(turn["role"], turn["content"]) for turn in rows[1]["messages"]][-1] == ("assistant", SPACED)
+    shutil.rmtree(folder)
+    written(folder, "axolotl", "messages", "parquet")
+    assert pq.read_table(folder / "train.parquet").to_pylist() == rows
+    assert [row.prompt for row in read_rows(str(folder / "train.parquet")).rows] == ASKED
+
+
+@pytest.mark.trainers
+def test_axolotl_learns_the_last_answer_alone(folder):
+    """By its own strategy, with a tokenizer of one token per character."""
+    strategy = of("axolotl", "axolotl.prompt_strategies.chat_template")
+    import yaml
+
+    (data,) = yaml.safe_load(written(folder, "axolotl", "messages")["axolotl.yaml"])["datasets"]
+    assert "message_field_training" in strategy.ChatTemplatePrompter.__init__.__annotations__
+    found = strategy.ChatTemplateStrategy.get_conversation_thread
+    prompter = type(
+        "Prompter",
+        (),
+        {
+            "field_system": "system",
+            "message_field_training": data["message_field_training"],
+            "message_field_training_detail": None,
+            "message_property_mappings": {"role": "role", "content": "content"},
+            "roles": {},
+            "chat_template_msg_variables": {"role", "content"},
+            "template_thinking_key": "reasoning_content",
+        },
+    )()
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    own = strategy.ChatTemplateStrategy.__new__(strategy.ChatTemplateStrategy)
+    own.prompter, own.split_thinking, own.messages = prompter, False, "messages"
+    threads = [found(own, row) for row in rows]
+    assert [[turn["training"] for turn in thread] for thread in threads] == [
+        [False, True],
+        [False, False, False, False, True],
+    ]
+
+
+EARLIER = "1 of 2 rows has earlier answers of the assistant, and {} trains on these too: {}"
+TO_ONE = "the format prompt-completion makes it the last one alone"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "line"),
+    [
+        (("trl",), EARLIER.format("TRL", TO_ONE)),
+        (("unsloth",), EARLIER.format("unsloth", TO_ONE)),
+        (("verl",), EARLIER.format("verl", "no setting of it changes that")),
+        (("trl", "--format", "prompt-completion"), None),
+        (("axolotl",), None),
+        (("llamafactory",), None),
+        (("ms-swift",), None),
+        (("open-instruct",), None),
+    ],
+)
+def test_rows_with_answers_before_the_last_are_told_where_they_are_trained_on(run, tmp_path, trainer, line):
+    pool, plain = tmp_path / "pool.jsonl", tmp_path / "plain.jsonl"
+    rows = [
+        {
+            "id": f"q{at}",
+            "messages": prompt,
+            "model": model,
+            "response": f"{at} {model}",
+            "score": at + at * len(model),
+        }
+        for at, prompt in enumerate(ASKED)
+        for model in ("a-1b", "b-22b")
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain.write_text(
+        "".join(json.dumps({**row, "messages": ASKED[0][:1], "id": row["id"]}) + "\n" for row in rows[:2])
+    )
+    options = ("--clusters", 0, "--method", "random", "--for", *trainer)
+    ran = run("select", pool, "--budget", 2, *options, "-o", tmp_path / "chosen")
+    assert ran.code == 0, ran.err
+    again = run("export", tmp_path / "chosen", "--for", *trainer, "-o", tmp_path / "again")
+    files = [
+        path.read_text() for path in (tmp_path / "chosen").iterdir() if path.suffix in {".sh", ".py", ".yaml"}
+    ]
+    if line is None:
+        assert "earlier answers" not in "".join([ran.out, ran.err, again.out, again.err, *files])
+    else:
+        assert f"warning: {line}" in ran.out + ran.err
+        assert f"warning: {line}" in again.out + again.err
+        assert any(f"# {line}.\n" in text for text in files)
+    none = run("select", plain, "--budget", 1, *options, "-o", tmp_path / "none")
+    assert none.code == 0, none.err
+    assert "earlier answers" not in none.out + none.err
+
+
 # ms-swift
 
 
