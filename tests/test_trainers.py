@@ -24,6 +24,7 @@ from crowdselect.selection.formats import record, record_schema, trainer_files
 from crowdselect.selection.records import RL
 from crowdselect.selection.trainers import TRAINERS
 from crowdselect.train.rows import read_rows
+from tiny_models import build_tokenizer
 
 RATES = {"messages": 1e-5, "dpo": 1e-6}
 SHORT, SPACED = "4", "  So it is.\n"
@@ -206,35 +207,42 @@ def test_axolotl_trains_on_the_last_answer_alone(folder):
 
 
 @pytest.mark.trainers
-def test_axolotl_learns_the_last_answer_alone(folder):
-    """By its own strategy, with a tokenizer of one token per character."""
+@pytest.mark.parametrize("marked", [True, False])
+def test_axolotl_learns_the_last_answer_alone(marked, folder):
+    """By its own labels; without the field it learns earlier answers, too."""
     strategy = of("axolotl", "axolotl.prompt_strategies.chat_template")
     import yaml
 
     (data,) = yaml.safe_load(written(folder, "axolotl", "messages")["axolotl.yaml"])["datasets"]
-    assert "message_field_training" in strategy.ChatTemplatePrompter.__init__.__annotations__
-    found = strategy.ChatTemplateStrategy.get_conversation_thread
-    prompter = type(
-        "Prompter",
-        (),
-        {
-            "field_system": "system",
-            "message_field_training": data["message_field_training"],
-            "message_field_training_detail": None,
-            "message_property_mappings": {"role": "role", "content": "content"},
-            "roles": {},
-            "chat_template_msg_variables": {"role", "content"},
-            "template_thinking_key": "reasoning_content",
-        },
-    )()
-    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    own = strategy.ChatTemplateStrategy.__new__(strategy.ChatTemplateStrategy)
-    own.prompter, own.split_thinking, own.messages = prompter, False, "messages"
-    threads = [found(own, row) for row in rows]
-    assert [[turn["training"] for turn in thread] for thread in threads] == [
-        [False, True],
-        [False, False, False, False, True],
-    ]
+    tokenizer = build_tokenizer()
+    field = data["message_field_training"] if marked else None
+    prompter = strategy.ChatTemplatePrompter(
+        tokenizer,
+        tokenizer.chat_template,
+        message_property_mappings={"role": "role", "content": "content"},
+        message_field_training=field,
+    )
+    by = strategy.ChatTemplateStrategy(
+        prompter,
+        tokenizer,
+        train_on_inputs=False,
+        sequence_len=2048,
+        roles_to_train=["assistant"],
+        train_on_eos="turn",
+    )
+    row = record(
+        "messages",
+        instruction_id="a",
+        prompt=ASKED[1],
+        answer="It is five.",
+        rejected=None,
+        trainer="axolotl",
+    )
+    labels = [label for label in by.tokenize_prompt(row)["labels"] if label != -100]
+    learnt = tokenizer.decode(labels, skip_special_tokens=True)
+    assert "It is five." in learnt
+    assert ("Hello" in learnt) is not marked
+    assert "Is it 4?" not in learnt
 
 
 EARLIER = "1 of 2 rows has earlier answers of the assistant, and {} trains on these too: {}"
@@ -341,6 +349,22 @@ def test_swift_has_every_setting(name, folder):
 
 
 # LLaMA-Factory
+
+
+@pytest.mark.parametrize("name", ["messages", "sharegpt", "alpaca", "dpo"])
+def test_llamafactory_yaml(name, folder):
+    """It refuses `mask_history` for pairs, of which the prompt has no loss."""
+    yaml = pytest.importorskip("yaml")
+    found = yaml.safe_load(written(folder, "llamafactory", name)["llamafactory.yaml"])
+    assert (found["stage"], found.get("mask_history")) == (("dpo", None) if name == "dpo" else ("sft", True))
+
+
+@pytest.mark.trainers
+def test_llamafactory_has_the_setting(monkeypatch):
+    spec = importlib.machinery.ModuleSpec("torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio", importlib.util.module_from_spec(spec))
+    hparams = of("llamafactory", "llamafactory.hparams.data_args")
+    assert hparams.DataArguments(mask_history=True).mask_history
 
 
 @pytest.mark.trainers
