@@ -24,6 +24,7 @@ from crowdselect.selection.formats import record, record_schema, trainer_files
 from crowdselect.selection.records import RL
 from crowdselect.selection.trainers import TRAINERS
 from crowdselect.train.rows import read_rows
+from tiny_models import build_tokenizer
 
 RATES = {"messages": 1e-5, "dpo": 1e-6}
 SHORT, SPACED = "4", "  So it is.\n"
@@ -191,6 +192,111 @@ def test_axolotl_would_lose_answers_by_its_own_way_with_pairs():
         assert transform(row, tokenizer=Trimming())["chosen"].strip() != answer.strip()
 
 
+def test_axolotl_trains_on_the_last_answer_alone(folder):
+    """Every message says whether it counts, so that no field is in some rows only."""
+    yaml = pytest.importorskip("yaml")
+    (data,) = yaml.safe_load(written(folder, "axolotl", "messages")["axolotl.yaml"])["datasets"]
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    marks = [[turn[data["message_field_training"]] for turn in row["messages"]] for row in rows]
+    assert marks == [[False, True], [False, False, False, False, True]]
+    assert [(turn["role"], turn["content"]) for turn in rows[1]["messages"]][-1] == ("assistant", SPACED)
+    shutil.rmtree(folder)
+    written(folder, "axolotl", "messages", "parquet")
+    assert pq.read_table(folder / "train.parquet").to_pylist() == rows
+    assert [row.prompt for row in read_rows(str(folder / "train.parquet")).rows] == ASKED
+
+
+@pytest.mark.trainers
+@pytest.mark.parametrize("marked", [True, False])
+def test_axolotl_learns_the_last_answer_alone(marked, folder):
+    """By its own labels; without the field it learns earlier answers, too."""
+    strategy = of("axolotl", "axolotl.prompt_strategies.chat_template")
+    import yaml
+
+    (data,) = yaml.safe_load(written(folder, "axolotl", "messages")["axolotl.yaml"])["datasets"]
+    tokenizer = build_tokenizer()
+    field = data["message_field_training"] if marked else None
+    prompter = strategy.ChatTemplatePrompter(
+        tokenizer,
+        tokenizer.chat_template,
+        message_property_mappings={"role": "role", "content": "content"},
+        message_field_training=field,
+    )
+    by = strategy.ChatTemplateStrategy(
+        prompter,
+        tokenizer,
+        train_on_inputs=False,
+        sequence_len=2048,
+        roles_to_train=["assistant"],
+        train_on_eos="turn",
+    )
+    row = record(
+        "messages",
+        instruction_id="a",
+        prompt=ASKED[1],
+        answer="It is five.",
+        rejected=None,
+        trainer="axolotl",
+    )
+    labels = [label for label in by.tokenize_prompt(row)["labels"] if label != -100]
+    learnt = tokenizer.decode(labels, skip_special_tokens=True)
+    assert "It is five." in learnt
+    assert ("Hello" in learnt) is not marked
+    assert "Is it 4?" not in learnt
+
+
+EARLIER = "1 of 2 rows has earlier answers of the assistant, and {} trains on these too: {}"
+TO_ONE = "the format prompt-completion makes it the last one alone"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "line"),
+    [
+        (("trl",), EARLIER.format("TRL", TO_ONE)),
+        (("unsloth",), EARLIER.format("unsloth", TO_ONE)),
+        (("verl",), EARLIER.format("verl", "no setting of it changes that")),
+        (("trl", "--format", "prompt-completion"), None),
+        (("axolotl",), None),
+        (("llamafactory",), None),
+        (("ms-swift",), None),
+        (("open-instruct",), None),
+    ],
+)
+def test_rows_with_answers_before_the_last_are_told_where_they_are_trained_on(run, tmp_path, trainer, line):
+    pool, plain = tmp_path / "pool.jsonl", tmp_path / "plain.jsonl"
+    rows = [
+        {
+            "id": f"q{at}",
+            "messages": prompt,
+            "model": model,
+            "response": f"{at} {model}",
+            "score": at + at * len(model),
+        }
+        for at, prompt in enumerate(ASKED)
+        for model in ("a-1b", "b-22b")
+    ]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain.write_text(
+        "".join(json.dumps({**row, "messages": ASKED[0][:1], "id": row["id"]}) + "\n" for row in rows[:2])
+    )
+    options = ("--clusters", 0, "--method", "random", "--for", *trainer)
+    ran = run("select", pool, "--budget", 2, *options, "-o", tmp_path / "chosen")
+    assert ran.code == 0, ran.err
+    again = run("export", tmp_path / "chosen", "--for", *trainer, "-o", tmp_path / "again")
+    files = [
+        path.read_text() for path in (tmp_path / "chosen").iterdir() if path.suffix in {".sh", ".py", ".yaml"}
+    ]
+    if line is None:
+        assert "earlier answers" not in "".join([ran.out, ran.err, again.out, again.err, *files])
+    else:
+        assert f"warning: {line}" in ran.out + ran.err
+        assert f"warning: {line}" in again.out + again.err
+        assert any(f"# {line}.\n" in text for text in files)
+    none = run("select", plain, "--budget", 1, *options, "-o", tmp_path / "none")
+    assert none.code == 0, none.err
+    assert "earlier answers" not in none.out + none.err
+
+
 # ms-swift
 
 
@@ -243,6 +349,22 @@ def test_swift_has_every_setting(name, folder):
 
 
 # LLaMA-Factory
+
+
+@pytest.mark.parametrize("name", ["messages", "sharegpt", "alpaca", "dpo"])
+def test_llamafactory_yaml(name, folder):
+    """It refuses `mask_history` for pairs, of which the prompt has no loss."""
+    yaml = pytest.importorskip("yaml")
+    found = yaml.safe_load(written(folder, "llamafactory", name)["llamafactory.yaml"])
+    assert (found["stage"], found.get("mask_history")) == (("dpo", None) if name == "dpo" else ("sft", True))
+
+
+@pytest.mark.trainers
+def test_llamafactory_has_the_setting(monkeypatch):
+    spec = importlib.machinery.ModuleSpec("torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio", importlib.util.module_from_spec(spec))
+    hparams = of("llamafactory", "llamafactory.hparams.data_args")
+    assert hparams.DataArguments(mask_history=True).mask_history
 
 
 @pytest.mark.trainers

@@ -352,9 +352,12 @@ def _show(
         say(f"written to {shown_path(folder)}: {rows} to train on, seed {selection.options['seed']}")
         return
     print_selection(selection, texts, folder=None if folder is None else Path(folder))
-    cut = 0 if folder is None else (read_manifest(Path(folder)) or {}).get("export", {}).get("markers_cut", 0)
+    written = {} if folder is None else (read_manifest(Path(folder)) or {}).get("export", {})
+    cut = written.get("markers_cut", 0)
     if cut:
         warn(f"chat markers such as </s> were cut off the end of {number_of(cut, 'answer')}")
+    if written.get("earlier_answers"):
+        warn(written["earlier_answers"])
     if report is not None:
         say(report)
 

@@ -20,6 +20,7 @@ from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
 from crowdselect.pool.howread import READ_OPTIONS
 from crowdselect.pool.layouts import says_reward
+from crowdselect.pool.views import direction_of
 from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.trainers import TRAINERS
@@ -90,7 +91,14 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         used = described.get(usual, next(iter(described.values()), None))  # one that is named is alone
         rewarded = 0 if used is None else found["instructions"] - used["without_reward"]
         unstable = used is None or used["with_stability"] < max(rewarded / 2, 1)
-        if len(found["crowd"]) > 1 and not for_student and unstable:
+        tells_of = "both" if used is None else used["tells_of"]
+        if tells_of == "instructions" and reward is not None and found["empty_answers"] is not None:
+            column = f"column:{direction_of(reward)[0]}"
+            words = ["select", pool, *options, "--method", column, "--answer", "random"]
+            return {"choose a tenth of it": [[*words, "--budget", _BUDGET, "-o", _free("chosen")]]}
+        if tells_of == "answers" and not for_student:
+            options += ["--method", "random"]  # the metrics are the same in all rows; the answers are not
+        elif len(found["crowd"]) > 1 and not for_student and unstable:
             options += ["--weights", "difficulty=1,separability=1"]  # else most could not be chosen
         return choosing(
             pool,

@@ -110,11 +110,12 @@ def export(
     from crowdselect.cli.entry import say_current
     from crowdselect.cli.following import say_next, training
     from crowdselect.errors import InputError
-    from crowdselect.manifests import own_files
+    from crowdselect.manifests import own_files, read_manifest
     from crowdselect.repeats import is_current, made_by
     from crowdselect.selection.folder import export as write
     from crowdselect.selection.folder import load_selection
     from crowdselect.selection.texts import reopen_pool
+    from crowdselect.terminal import warn
 
     selection = load_selection(folder)
     opened, problem = reopen_pool(selection, pool)
@@ -140,6 +141,9 @@ def export(
             made=made,
         )
     say(f"written to {shown_path(output)}: {', '.join(sorted(own_files(written)))}")
+    earlier = (read_manifest(written) or {}).get("export", {}).get("earlier_answers")
+    if earlier:
+        warn(earlier)
     say_next(training(output))
 
 

@@ -147,9 +147,16 @@ class Reselecting:
         )
         if self.method.weighted:
             _check_order(rows, self.options.weights)
-        answers = answers_of(matrix, hashes=rows.hashes, models=tuple(crowd.names), options=self.options)
+        look, names = rows.look, tuple(crowd.names)
+        answers = answers_of(
+            matrix,
+            hashes=rows.hashes,
+            models=names,
+            options=self.options,
+            rewarded=look is None or look.sample_reward is not None,
+        )
         if rows.joined is not None and self.options.pairs == BEST_STUDENT:
-            named = reward or (None if rows.look is None else rows.look.reward)
+            named = reward or (None if look is None else look.reward)
             answers = rows.joined.rejected(answers, named, self.options, model=len(crowd.names))
         return self._with_numbers(replace(rows, answers=answers, reach=reach), matrix, whole=whole)
 

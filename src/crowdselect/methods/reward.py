@@ -25,4 +25,4 @@ def by_reward(*, direction: Direction = "up") -> Method:
         best = seen.known.answers.best_reward
         return Scored(factor * best, {"no reward": np.isnan(best)})
 
-    return Method(name="reward", arguments={"direction": direction}, score=score)
+    return Method(name="reward", arguments={"direction": direction}, score=score, rewards=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.candidates import Candidates
+from crowdselect.numeric.telling import tells_of_rows_alone
 from crowdselect.pool.batches import Texts
 from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
 
 
 _LOWER = re.compile(
-    r"difficulty|fail|error|loss|ppl", re.IGNORECASE
-)  # names of what is better when it is lower
+    r"difficulty|fail|error|loss|ppl|(?<![a-z])(rank|ranking|place|position|rang|platz)s?(?![a-z])|順位",
+    re.IGNORECASE,
+)  # names of what is better, or may be, when it is lower
 _GRADES = re.compile(r"grades?|points?|marks?", re.IGNORECASE)
 """Names of texts that would be rewards if they were numbers, where there is no other."""
 _ONE_TURN = "keep the rows of one `turn`, the one that the pool's answers are of (the first, in FastChat's judgments: turn = 1)"
@@ -332,7 +334,8 @@ class Rewards:
             self.notes = [] if reward is None or says_reward(reward) else self._alone(reward)
         if reward is None and found:
             many = "several reward columns" if len(self.likely) > 1 else self._none_likely
-            combined = f" ({_SEVERAL})" if len(self.likely) > 1 else ""
+            other = ", or score the answers with `crowdselect reward`; to choose without: `crowdselect select --method random --answer random`"
+            combined = f" ({_SEVERAL})" if len(self.likely) > 1 else other
             listed = ", ".join(self.likely or sorted(found, key=unlikely))
             raise RewardError(f"{path}: {many}: {listed}; name the one to use with `reward`{combined}")
         if reward is None:
@@ -403,21 +406,30 @@ class Rewards:
         return frozenset(name for name, is_same in zip(found, same, strict=True) if is_same)
 
     def _check_direction(self, reward: str, answers: Callable[[], WideAnswers | TallAnswers]) -> None:
-        """Ask which way a reward counts whose name says that lower is better.
+        """Ask which way a reward counts whose name says that lower is better, or may be.
 
         Raises:
-            RewardError: It has such a name, and no direction.
+            RewardError: It has such a name, and no direction; or it is the same for all answers to each instruction.
         """
-        if _LOWER.search(reward) is None or direction_of(reward)[1] is not None:
+        called = self._read.named.get(
+            reward, reward
+        )  # a column that is read as the reward says more by its own name
+        if direction_of(reward)[1] is not None or _LOWER.search(called) is None:
             return
-        low = high = float("nan")
-        if self.owns(reward):
-            values = answers().scores(reward)
-            if not np.isnan(values).all():
-                low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        path, known = self._source.path, reward if called == reward else f"{reward} ({called})"
+        values = answers().scores(reward) if self.owns(reward) else np.empty(0)
+        values_there = values[~np.isnan(values)]
+        if values.ndim > 1 and tells_of_rows_alone(values):
+            raise RewardError(f"{path}: {same_for_all(known)}; {instead_of(reward)}")
+        low, high = (values_there.min(), values_there.max()) if values_there.size else (0, 0)
+        goes = (
+            f"{known} goes from {low:g} to {high:g}, and its name"
+            if values_there.size
+            else f"the name {known}"
+        )
+        scaled = f" (`reward={reward}:down/{high:g}` makes it 0 to 1)" if low >= 0 and high > 0 else ""
         raise RewardError(
-            f"{self._source.path}: {reward} goes from {low:g} to {high:g}, and its name does not say which end is better; "
-            f"write `reward={reward}:down` where lower is better (`reward={reward}:down/{high:g}` makes it 0 to 1), "
+            f"{path}: {goes} does not say which end is better; write `reward={reward}:down` where lower is better{scaled}, "
             f"`reward={reward}:up` where higher is"
         )
 
@@ -518,6 +530,20 @@ class Rewards:
     def _text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> RewardError:
         column = isinstance(self._own, Tall) and not self._own.nested
         return not_numeric(self._source.path, name, answers().not_a_number(name), column=column)
+
+
+def same_for_all(reward: str) -> str:
+    """Say that a reward tells of the instruction alone."""
+    return f"{reward} is the same for all answers to each instruction, so it tells of the instruction and of no answer"
+
+
+def instead_of(reward: str) -> str:
+    """Say what to do with a number that tells of the instruction alone."""
+    column = direction_of(reward)[0]
+    return (
+        f"choose by it, the highest first, with `crowdselect select --method column:{column} --answer random`, or score the answers "
+        "with `crowdselect reward`"
+    )
 
 
 def _is_number(text: str) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from crowdselect import __version__
 from crowdselect.errors import ShapeError
-from crowdselect.numeric.metrics import by_family
 from crowdselect.numeric.quotas import Choice
 from crowdselect.numeric.responses import ChosenAnswers, fits_of
 from crowdselect.numeric.strata import shared_out
@@ -25,15 +24,15 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.quota import read_quota
 from crowdselect.selection.reading import Shards
 from crowdselect.selection.rewards import empty_line, marker_lines
-from crowdselect.selection.rows import Rows, nullable, weights_without
+from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
+from crowdselect.selection.telling import telling_lines, unrewarded_lines
 from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
 _NONE = -1
 _LEAST = 10  # how many of the instructions on which the rewards agree least are named
-_FEW_FAMILIES = 3  # with fewer, metrics by family get a warning
 _SHOWN = 3  # strata named in a note
 
 
@@ -391,17 +390,12 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
         not rows.blank.all(),
         [*evaluation_lines(pool.evaluations), *rows.notes],
     )
-    if rows.families < _FEW_FAMILIES:
-        warnings += [
-            f"{name} is mostly noise here: only {rows.families} model "
-            f"{'family has' if rows.families == 1 else 'families have'} two sizes or more; leave it out with "
-            f"{weights_without(name, weights)}"
-            for name in by_family(weights)
-        ]
+    warnings += telling_lines(rows, found.seen.eligible, found.seen.options, weights)
     repeated = len(rows) - len(np.unique(rows.groups))
     doubt = id_doubt(pool, most=int(rows.n_rewards.max(initial=0)), repeated=repeated)
     warnings += [] if doubt is None else [doubt]
     warnings += marker_lines(str(rows.reward), rows.ends)
+    warnings += unrewarded_lines(rows, found.reasons, found.seen.options)
     warnings += format_lines(found.reasons, rows, found.seen.options)
     chosen = choice.rank > 0
     warnings += _poor_answers(found)

@@ -30,9 +30,10 @@ from crowdselect.selection.formats import (
     trainer_files,
 )
 from crowdselect.selection.options import Options
-from crowdselect.selection.records import RL, Record
+from crowdselect.selection.records import RL, Record, has_earlier_answer
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
+from crowdselect.selection.trainers import TRAINERS
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -117,15 +118,19 @@ def export(
     writes = file_names(source, file_type=file_type, trainer=trainer, name=name, custom=custom)
     target = check_output(path, inputs=inputs, overwrite=overwrite, folder=True, writes=writes)
     train_file = training_file(source, name=name, file_type=file_type, trainer=trainer)
-    cuts = MarkerCuts()
+    cuts, earlier = MarkerCuts(), ""
     with new_folder(target, overwrite=overwrite) as folder:
         if train_file is not None:
             records = training_records(selection, source, format=name, trainer=trainer, cuts=cuts)
-            _write_training(folder / train_file, records, name=name, trainer=trainer)
+            written = _Written()
+            _write_training(folder / train_file, written.counted(records), name=name, trainer=trainer)
             count = len(selection.chosen)
-            extra_files = (
-                dict(trainer_files(trainer, name=name, train_file=train_file, rows=count)) if trainer else {}
-            )
+            extra_files: dict[str, str] = {}
+            if trainer is not None:
+                earlier = TRAINERS[trainer].earlier_line(name, written.earlier, written.rows)
+                extra_files |= trainer_files(
+                    trainer, name=name, train_file=train_file, rows=count, earlier=earlier
+                )
             extra_files |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
             for file, text in extra_files.items():
                 (folder / file).write_text(text, encoding="utf-8")
@@ -134,10 +139,29 @@ def export(
         (folder / "README.md").write_text(card, encoding="utf-8")
         manifest = _manifest(
             selection,
-            export={"format": name, "file": train_file, "trainer": trainer, "markers_cut": cuts.count},
+            export={
+                "format": name,
+                "file": train_file,
+                "trainer": trainer,
+                "markers_cut": cuts.count,
+                **({"earlier_answers": earlier} if earlier else {}),
+            },
         )
         write_manifest(folder, manifest if made is None else {**manifest, "made": dict(made)})
     return target
+
+
+class _Written:
+    """Counts records as they are written, and those of `messages` with earlier answers of the assistant."""
+
+    def __init__(self) -> None:
+        self.rows = self.earlier = 0
+
+    def counted(self, records: Iterator[Record]) -> Iterator[Record]:
+        for each in records:
+            self.rows += 1
+            self.earlier += has_earlier_answer(each)
+            yield each
 
 
 def _of_prompts(

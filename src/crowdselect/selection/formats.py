@@ -204,7 +204,9 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
     return (FORMATS if trainer is None else TRAINERS[trainer].forms)[name].schema()
 
 
-def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Mapping[str, str]:
+def trainer_files(
+    trainer: str, *, name: str, train_file: str, rows: int, earlier: str = ""
+) -> Mapping[str, str]:
     """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
     The warm-up is the paper's, but at most a tenth of the steps that the rows make on one GPU.
@@ -215,6 +217,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
         name: A key of `FORMATS`.
         train_file: The training file's name.
         rows: Number of rows in the training file.
+        earlier: From `Trainer.earlier_line`; a comment of theirs.
 
     Returns:
         Text by file name.
@@ -235,7 +238,7 @@ def trainer_files(trainer: str, *, name: str, train_file: str, rows: int) -> Map
             stage=stage,
             settings=settings,
             steps=steps,
-            note=_NOTES[stage] + ("" if stage == "grpo" else note),
+            note=_NOTES[stage] + ("" if stage == "grpo" else note) + (f"# {earlier}.\n" if earlier else ""),
         )
     )
 

@@ -11,6 +11,7 @@ from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
+from crowdselect.numeric.telling import differs_within
 from crowdselect.pool.idlike import id_lines, like_ids
 from crowdselect.pool.layouts import unlikely
 from crowdselect.pool.pool import Pool
@@ -26,6 +27,7 @@ from crowdselect.selection.rewards import (
     marker_lines,
     rewards_in,
 )
+from crowdselect.selection.telling import alone_line, tells_of
 from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 
@@ -47,7 +49,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
 
     Returns:
         Plain values by name: `layout`, `instructions`, `models`, `rewards` (one entry per reward column with
-        its filled share, range and gaps, how many instructions have a stability, and what is good: `above`, the cut, and its `share`),
+        its filled share, range and gaps, how many instructions have a stability, what is good (`above`, the cut, and its `share`), and whether
+        it `tells_of` both answers and instructions or of one of the two),
         `reward_columns` (those that may be meant where none is named), `crowd` (one entry per model with family, size, mean reward and
         coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
@@ -73,6 +76,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             **_describe(matrix),
             "with_stability": _with_stability(matrix[:, crowd_at], crowd_members),
             "good": _good(pool, name),
+            "tells_of": tells_of(matrix[:, crowd_at]),
         }
         for name, matrix in matrices.items()
     }
@@ -82,11 +86,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         if found["lowest"] == found["highest"]
     ]
     equal += [
-        f"{name} is the same for all answers to each instruction, so it tells of the instruction and of no answer"
-        for name, matrix in matrices.items()
-        if rewards[name]["lowest"] != rewards[name]["highest"]
-        and rewards[name]["with_one_reward"] + rewards[name]["without_reward"] < len(matrix)
-        and not _differs_within(matrix)
+        alone_line(name, found["tells_of"]) for name, found in rewards.items() if found["tells_of"] != "both"
     ]
     empty = None
     if pool.has_responses:
@@ -273,7 +273,7 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
         except RewardError as error:
             notes.append(str(error))
     # One of the usual names may be the same for all answers to an instruction, too: it comes last.
-    order = {name: (not _differs_within(matrix), unlikely(name)) for name, matrix in matrices.items()}
+    order = {name: (not differs_within(matrix).any(), unlikely(name)) for name, matrix in matrices.items()}
     matrices = {name: matrices[name] for name in sorted(matrices, key=lambda name: order[name])}
     if len(likely) > _MOST_REWARDS:
         notes.append(
@@ -285,13 +285,6 @@ def _matrices(pool: Pool, reward: str | None) -> tuple[dict[str, FloatArray], li
             f"no rewards unless `reward` names them (by their names, or the same for all answers to an instruction): {', '.join(others)}"
         )
     return matrices, notes
-
-
-def _differs_within(scores: FloatArray) -> bool:
-    """Whether some instruction's answers have different scores; shape (N, M), NaN = none."""
-    low = np.where(np.isnan(scores), np.inf, scores).min(axis=1)
-    high = np.where(np.isnan(scores), -np.inf, scores).max(axis=1)
-    return bool((low < high).any())
 
 
 def _scores(pool: Pool, name: str) -> FloatArray:

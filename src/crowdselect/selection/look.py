@@ -311,6 +311,8 @@ def _look(shards: Shards, request: _Request, questions: list[BenchmarkQuestion])
         sample_reward = (
             request.reward if isinstance(request.reward, tuple) else pool.reward_name(request.reward)
         )
+    if sample_reward is None and request.method.rewards:
+        pool.reward_name(None)
     if not models:
         raise InputError(
             f"{pool.path}: no model besides the student {', '.join(shards.students)}; a crowd needs at least one: add a pool "
@@ -633,8 +635,8 @@ def why_unmeasured(pool: Pool, models: Sequence[str], reward: str | Sequence[str
     """Explain in one line why a pool has no metrics; None if it may have some."""
     if len(models) < 2:
         return "only one model answered, so the metrics are empty"
-    return (
-        "the pool has no rewards, so the metrics are empty"
-        if reward is None and not pool.reward_columns
-        else None
-    )
+    if reward is not None or pool.likely_rewards or pool.usual_reward is not None:
+        return None
+    others = ", ".join(pool.reward_columns)
+    named = f" (it has numbers that are none unless `reward` names them: {others})" if others else ""
+    return f"the pool has no rewards, so the metrics are empty{named}"

@@ -20,6 +20,8 @@ from crowdselect.selection.options import Options
 from crowdselect.selection.rewards import Ends
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
+_NONE = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
@@ -106,9 +108,17 @@ class Matrix:
 
 
 def answers_of(
-    matrix: Matrix, *, hashes: UInt64Array, models: Sequence[str], options: Options | None
+    matrix: Matrix,
+    *,
+    hashes: UInt64Array,
+    models: Sequence[str],
+    options: Options | None,
+    rewarded: bool = True,
 ) -> ChosenAnswers:
-    """Choose each instruction's answer by the options; without options, the best-rewarded one, with or without text."""
+    """Choose each instruction's answer by the options; without options, the best-rewarded one, with or without text.
+
+    Where the whole pool is not `rewarded`, the only answer to an instruction is its best one.
+    """
     names, usable = tuple(models), matrix.targets.usable
     if options is None:
         best_of = matrix.scores if matrix.highest is None else matrix.highest
@@ -119,6 +129,8 @@ def answers_of(
     answer = options.answer if fits is None else "best"
     if answer == "best" and len(names) == 1 and np.isnan(matrix.scores).all():
         answer = f"model:{names[0]}"  # the only answer is the best one, whether it has a reward or not
+    alone = not rewarded and answer == "best" and options.pairs is None and options.answers_per_row == 1
+    answer = "random" if alone else answer
     of_cells = options.answers_per_row == 1 and options.pairs != "within-model" and fits is None
     if matrix.candidates is None and of_cells:
         answers = find_answers(
@@ -141,9 +153,16 @@ def answers_of(
             per_row=options.answers_per_row,
             good=None if fits is None else fits.share,
         )
+    if alone:
+        found = matrix.candidates
+        count = usable.sum(axis=1) if found is None else np.bincount(found.row, minlength=found.n)
+        sample = None if answers.sample is None else np.where(count == 1, answers.sample, np.nan)
+        answers = replace(answers, chosen=np.where(count == 1, answers.chosen, _NONE), sample=sample)
     empty = 0 if matrix.empty is None else int(matrix.empty.sum())
     answers = replace(answers, empty=empty)
-    return with_targets(answers, matrix.targets, matrix.scores, options=options, models=names)
+    return with_targets(
+        answers, matrix.targets, matrix.scores, options=options, models=names, rewarded=not alone
+    )
 
 
 def _candidates(matrix: Matrix, *, hashes: UInt64Array, models: tuple[str, ...], seed: int) -> Candidates:
@@ -159,7 +178,13 @@ def _candidates(matrix: Matrix, *, hashes: UInt64Array, models: tuple[str, ...],
 
 
 def with_targets(
-    answers: ChosenAnswers, targets: Targets, scores: FloatArray, *, options: Options, models: tuple[str, ...]
+    answers: ChosenAnswers,
+    targets: Targets,
+    scores: FloatArray,
+    *,
+    options: Options,
+    models: tuple[str, ...],
+    rewarded: bool = True,
 ) -> ChosenAnswers:
     """Add the answers that had to be left out to a choice of answers.
 
@@ -169,12 +194,14 @@ def with_targets(
         scores: Rewards, shape (N, M). NaN = no reward.
         options: `answer` counts here.
         models: The M models' names.
+        rewarded: As for `answers_of`.
     """
     barred = targets.barred
     if barred is None:
         return answers
-    rewarded = ~np.isnan(scores)
-    wanted = barred if options.answer == "random" else barred & rewarded
+    wanted = barred if options.answer == "random" else barred & ~np.isnan(scores)
+    if not rewarded:
+        wanted = barred & ~targets.usable.any(axis=1, keepdims=True)
     if options.answer.startswith("model:"):
         wanted = barred[:, [models.index(options.answer.removeprefix("model:"))]]
     return replace(answers, unfinished=np.any(wanted, axis=1), endings=targets.endings)

@@ -197,7 +197,13 @@ def known_of(pool: Pool, look: Look, *, kept: int = 0) -> tuple[Table, Matrix]:
         rows = np.flatnonzero(_limit_keys(hashes, look.limit_seed) <= look.below)
     if len(rows) < len(hashes):
         ids, matrix = ids.take(pa.array(rows)), matrix.rows(rows)
-    answers = answers_of(matrix, hashes=hashes[rows], models=look.models, options=options)
+    answers = answers_of(
+        matrix,
+        hashes=hashes[rows],
+        models=look.models,
+        options=options,
+        rewarded=look.sample_reward is not None,
+    )
     columns = {
         "id": ids.cast(pa.large_string()),
         "row": rows,

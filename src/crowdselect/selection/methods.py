@@ -29,6 +29,7 @@ from crowdselect.selection.reading import (
     quota_strata,
 )
 from crowdselect.selection.rows import Rows
+from crowdselect.selection.telling import unrewarded_lines
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 Need = Literal["instruction", "answer"]
@@ -165,6 +166,8 @@ class Method:
     """Texts that `score` reads of the eligible rows."""
     known: Callable[[Seen, Progress], int | None] | None = None
     """Counts the eligible rows whose score needs no model any more, without loading it (None: it is not on this machine); None = no model is run."""
+    rewards: bool = False
+    """`score` reads rewards, so a pool without any is refused."""
     good: bool = False
     """`score` reads what is good of the crowd's answers, see `Rows.reach`."""
     student: bool = False
@@ -294,7 +297,8 @@ def check_rows(options: Options, reasons: ObjectArray, rows: Rows, pool: Pool) -
     if barred:
         repeated = len(rows) - len(np.unique(rows.groups))
         doubt = id_doubt(pool, most=int(rows.n_rewards.max(initial=0)), repeated=repeated)
-        barred += "".join(f"; {line}" for line in (*format_lines(reasons, rows, options), doubt) if line)
+        lines = (*unrewarded_lines(rows, reasons, options), *format_lines(reasons, rows, options), doubt)
+        barred += "".join(f"; {line}" for line in lines if line)
     check_budget(options.budget, eligible=eligible, groups=rows.groups, barred=barred)
 
 

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 Messages = list[dict[str, Any]]
 Record = dict[str, Any]
-Column = Literal["text", "turn", "turns", "sharegpt turns", "pairs of texts"]
-"""What a column holds; a turn is one message."""
+Column = Literal["text", "turn", "turns", "marked turns", "sharegpt turns", "pairs of texts"]
+"""What a column holds; a turn is one message; marked, it says whether it is trained on."""
 RL = "rl"
 """The format of prompts without answers, for reinforcement learning: see `crowdselect.selection.rl`."""
+
+TRAINED = "train"
+"""The field of a message that says whether it is trained on, where a trainer reads one."""
 
 IN_TURNS = ("sharegpt", "alpaca")
 """Formats whose turns are the user's and the assistant's by turns, without tools but where a trainer has a form for them."""
@@ -48,6 +51,7 @@ class Form:
             "text": text,
             "turn": turn,
             "turns": pa.list_(turn),
+            "marked turns": pa.list_(pa.struct({"role": text, "content": text, TRAINED: pa.bool_()})),
             "sharegpt turns": pa.list_(pa.struct({"from": text, "value": text})),
             "pairs of texts": pa.list_(pa.list_(text)),
         }
@@ -60,6 +64,13 @@ def _assistant(answer: str | None) -> dict[str, str]:
 
 def _messages(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001  (one form for all)
     return {"messages": [*prompt, _assistant(answer)]}
+
+
+def _marked(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
+    """Every turn says whether it is trained on: a field that only some have breaks readers of JSON that go by blocks."""
+    return {
+        "messages": [*({**turn, TRAINED: False} for turn in prompt), {**_assistant(answer), TRAINED: True}]
+    }
 
 
 def _prompt_completion(prompt: Messages, answer: str, rejected: str | None) -> Record:  # noqa: ARG001
@@ -156,7 +167,19 @@ TAGGED = {
 }
 """Formats with turns of `function_call` and `observation`, and `tools` as a text, empty where there are none; in `dpo` one
 message, not a list of one, as chosen and rejected."""
+MARKED = Form(_marked, {"messages": "marked turns"})
+"""`messages` of which each says whether it is trained on: the answer alone is."""
 PAIR_OF_CONVERSATIONS = Form(_pair_of_conversations, {"chosen": "turns", "rejected": "turns"}, tools=False)
 """`dpo` as two whole conversations that differ in the last message."""
 REJECTED_BESIDE_MESSAGES = Form(_rejected_beside_messages, {"messages": "turns", "rejected_response": "text"})
 """`dpo` as a conversation that ends with the chosen answer, and the text of the rejected one."""
+
+
+def has_earlier_answer(made: Record) -> bool:
+    """Say whether a record of `messages` has an answer of the assistant before the last message.
+
+    Example:
+        >>> has_earlier_answer({"messages": [{"role": "user"}, {"role": "assistant"}]})
+        False
+    """
+    return any(turn["role"] == "assistant" for turn in made.get("messages", ())[:-1])

@@ -169,8 +169,6 @@ def candidates_of(pool: Pool, reward: str | Sequence[str] | None, options: Optio
     if answers is None:
         return None
     names = (reward,) if isinstance(reward, str) else tuple(reward or ())
-    if not names and len(pool.reward_columns) == 1:
-        names = pool.reward_columns
     return answers.candidates(
         _sample_rewards(pool, names, options.ensemble) if names else None,
         seed=options.seed,

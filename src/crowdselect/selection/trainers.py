@@ -8,15 +8,17 @@ folder, not in it.
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crowdselect.selection.records import (
     FORMATS,
+    MARKED,
     PAIR_OF_CONVERSATIONS,
     REJECTED_BESIDE_MESSAGES,
     RL,
     TAGGED,
+    TRAINED,
     Form,
 )
 
@@ -60,8 +62,27 @@ class Trainer:
     """The same for pairs; None = the same."""
     in_turns: bool = False
     """It would silently skip or change a row whose turns do not alternate."""
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    """Formats where it trains on earlier answers of a prompt too, not on the last message alone; what changes that, in words."""
     file_type: str | None = None
     """The only type of training file that it reads; None = any."""
+
+    def earlier_line(self, name: str, earlier: int, rows: int) -> str:
+        """Say how many rows it trains on otherwise than `crowdselect train`, on the last answer alone; empty where there are none.
+
+        Args:
+            name: The format.
+            earlier: The rows with an earlier answer of the assistant.
+            rows: All rows.
+
+        Example:
+            >>> TRAINERS["verl"].earlier_line("messages", 2, 9)
+            '2 of 9 rows have earlier answers of the assistant, and verl trains on these too: no setting of it changes that'
+        """
+        if not earlier or name not in self.earlier:
+            return ""
+        have = "has" if earlier == 1 else "have"
+        return f"{earlier:,} of {rows:,} rows {have} earlier answers of the assistant, and {self.title} trains on these too: {self.earlier[name]}"
 
     def command(self, folder: str, *, pairs: bool) -> str:
         """Write how it is started on a selection.
@@ -199,6 +220,7 @@ def _llamafactory(start: Start) -> dict[str, str]:
         "template": "llama3",
         "stage": start.stage,
         "do_train": "true",
+        **({"mask_history": "true  # the loss is on the last answer alone"} if start.stage == "sft" else {}),
         "finetuning_type": "full",
         "dataset_dir": ".",
         "dataset": "crowdselect",
@@ -230,6 +252,10 @@ def _axolotl(start: Start) -> dict[str, str]:
     numbers = _numbers(start)
     pairs = start.stage == "dpo"
     how = "rl: dpo\nskip_prepare_dataset: true  # TRL itself applies the chat template to pairs\n"
+    one_turn = (
+        "    type: chat_template\n"
+        f"    message_field_training: {TRAINED}  # the loss is on the messages that say so: the last answer alone\n"
+    )
     prepared = (
         "# axolotl does not notice that the training file changed: delete what it prepared after a new choice.\n"
         "dataset_prepared_path: ../crowdselect-model/prepared\n"
@@ -255,7 +281,7 @@ def _axolotl(start: Start) -> dict[str, str]:
         "datasets:\n"
         f"  - path: {start.train_file}\n"
         "    split: train\n"
-        f"{'' if pairs else '    type: chat_template' + chr(10)}"
+        f"{'' if pairs else one_turn}"
         f"{how if pairs else prepared}"
         f"{_yaml(values)}"
     )
@@ -356,11 +382,14 @@ def _open_instruct(start: Start) -> dict[str, str]:
     return {"open-instruct.sh": _script(command, start, how=how)}
 
 
+_TO_ONE = "the format prompt-completion makes it the last one alone"
+
 TRAINERS: dict[str, Trainer] = {
     "trl": Trainer(
         title="TRL",
         forms=_reads("messages", "prompt-completion", "dpo", RL),
         files=_trl,
+        earlier={"messages": _TO_ONE},
         start="sh {}/trl.sh",
     ),
     "llamafactory": Trainer(
@@ -372,7 +401,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "axolotl": Trainer(
         title="axolotl",
-        forms=_reads("messages", "dpo"),
+        forms=_reads("dpo", messages=MARKED),
         files=_axolotl,
         start="cd {} && axolotl train axolotl.yaml",
     ),
@@ -388,10 +417,16 @@ TRAINERS: dict[str, Trainer] = {
         title="unsloth",
         forms=_reads("messages", "prompt-completion", "dpo"),
         files=_unsloth,
+        earlier={"messages": _TO_ONE},
         start="python {}/unsloth_train.py",
     ),
     "verl": Trainer(
-        title="verl", forms=_reads("messages", RL), files=_verl, start="sh {}/verl.sh", file_type="parquet"
+        title="verl",
+        forms=_reads("messages", RL),
+        files=_verl,
+        start="sh {}/verl.sh",
+        earlier={"messages": "no setting of it changes that"},
+        file_type="parquet",
     ),
     "open-instruct": Trainer(
         title="open-instruct",
