@@ -42,6 +42,7 @@ from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_at, within
+from crowdselect.pool.inspectlogs import READ_AS
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.listscores import wants_mean
 from crowdselect.pool.lmeval import Log, rows_in
@@ -53,8 +54,8 @@ from crowdselect.pool.rowfiles import (
     columns_of,
     is_index,
     number_of,
-    other_lists,
     rows_of,
+    said_of_document,
 )
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_batch, is_number
 from crowdselect.pool.textscores import wants_number, written_scores
@@ -400,18 +401,23 @@ class _Rewriting:
                 "lm-evaluation-harness: the newest logged samples of each model and task; a prompt is all that the model was "
                 "sent, with the solved examples of a few-shot task"
             )
+        if self._found.runs:
+            read = READ_AS
         return "; ".join((read, *self._names.notes))
 
     def _evaluations(self) -> list[str]:
         """The benchmarks whose questions the rows are, where the form says so."""
         if self._found.kind == "lm-eval":
             return sorted({log.task for log in self._found.logs if log.is_test})
+        if self._found.runs:
+            return sorted({run.task for run in self._found.runs})
         return ["RouterBench"] if self._form is not None and self._form.name == "routerbench" else []
 
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
-        notes += self._other_lists()
+        documents = self._found.files if self._found.kind == "json" else ()
+        notes += dict.fromkeys(said for file in documents if (said := said_of_document(file)) is not None)
         unread = unread_answers(self._columns, names)
         if unread:
             both = fit_battles(self._columns, names, HowRead()) is not None
@@ -437,12 +443,6 @@ class _Rewriting:
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes
-
-    def _other_lists(self) -> list[str]:
-        """Of JSON documents with several lists of rows: which is read."""
-        documents = self._found.files if self._found.kind == "json" else ()
-        found = dict.fromkeys(each for file in documents if (each := other_lists(file)) is not None)
-        return [f"the rows of {taken!r} are read; left out: {', '.join(others)}" for taken, others in found]
 
     def _counting(self, names: frozenset[str]) -> list[str]:
         """The columns of a matrix that count its rows, from 0 or 1: they are no models."""
