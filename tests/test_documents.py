@@ -86,7 +86,7 @@ def test_several_lists_that_may_be_the_rows_are_told_with_a_line_that_writes_one
     ) as error:
         open_pool(path)
     monkeypatch.chdir(tmp_path)
-    exec(f"import pandas as pd; {str(error.value).partition('pool.jsonl: ')[2]}")
+    exec(f"import pandas as pd; {str(error.value).partition('pool.jsonl: ')[2]}", {})
     with open_pool("pool.jsonl", columns={"model": "by", "response": "answer"}) as pool:
         assert (pool.models, len(pool.ids)) == (MODELS, 4)
 
@@ -223,3 +223,119 @@ def test_logs_in_another_format_are_told_with_what_makes_json_of_them(tmp_path: 
     for path in (tmp_path, tmp_path / "run.eval"):
         with pytest.raises(InputError, match=r"inspect log convert LOGS --to json --output-dir logs-json"):
             open_pool(path)
+
+
+# What a row holds in objects and lists inside
+
+
+def test_a_whole_conversation_is_proposed_before_a_text_in_it(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    """As promptfoo has them: what was sent is the JSON of a chat, and the bare question lies beside it."""
+
+    def row(number: int, model: str) -> Row:
+        chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Do {number}"}]
+        return {
+            "id": f"{number}{model}",
+            "prompt": {"raw": json.dumps(chat, indent=2), "label": "prompts/chat.json"},
+            "provider": {"id": f"openai:{model}", "label": ""},
+            "response": {"output": f"{model} {number}"},
+            "score": number / 2,
+            "testCase": {"vars": {"question": f"Do {number}"}},
+        }
+
+    rows = [row(number, model) for number in range(3) for model in MODELS]
+    prompts = [{"raw": "[]", "provider": model} for model in MODELS]
+    written(
+        tmp_path / "pf.json", {"evalId": "e", "results": {"version": 3, "prompts": prompts, "results": rows}}
+    )
+    line = "instruction=prompt.raw,model=provider.id,response=response.output"
+    run("inspect", tmp_path / "pf.json").refuses(f"name them with --columns {line}")
+    with open_pool(
+        tmp_path / "pf.json", columns=dict(part.split("=") for part in f"{line},id=".split(","))
+    ) as pool:
+        assert pool.models == ("openai:qwen-1b", "openai:qwen-7b")
+        assert pool.prompts([(pool.ids[0], pool.models[0])])[0][0] == {
+            "role": "system",
+            "content": "Be brief.",
+        }
+    bare = line.replace("prompt.raw", "testCase.vars.question")
+    assert (
+        "name it with --columns instruction=prompt.raw"
+        in run("inspect", tmp_path / "pf.json", "--columns", bare).err
+    )
+
+
+PANDAS = "import pandas as pd; "
+
+
+def rated(number: int, model: str, ratings: list[int | None]) -> Row:
+    """A task of a full export of Label Studio, as many annotators saw it; None = one skipped it."""
+    data = {"prompt": f"Do {number}", "model": model, "response": f"{model} {number}"}
+    shown = [
+        {
+            "id": at,
+            "was_cancelled": rating is None,
+            "lead_time": 8.5,
+            "result": []
+            if rating is None
+            else [
+                {"type": "choices", "from_name": "kind", "value": {"choices": ["maths"]}},
+                {"type": "rating", "from_name": "good", "value": {"rating": rating}},
+            ],
+        }
+        for at, rating in enumerate(ratings)
+    ]
+    counts = {
+        "total_annotations": len(ratings),
+        "cancelled_annotations": ratings.count(None),
+        "comment_count": number,
+    }
+    return {"id": number, "data": data, "annotations": shown, "project": 3, "allow_skip": True, **counts}
+
+
+def test_ratings_of_label_studio_are_told_with_the_line_that_makes_their_mean(
+    tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [
+        rated(0, "qwen-1b", [2, 3]),
+        rated(0, "qwen-7b", [5, None]),
+        rated(1, "qwen-1b", [None]),
+        rated(1, "qwen-7b", [4]),
+    ]
+    path = written(tmp_path / "project-1.json", tasks, None)
+    named = "instruction=data.prompt,model=data.model,response=data.response"
+    run("inspect", path).refuses(f"name them with --columns {named},reward=annotations")
+    seen = run("inspect", path, "--columns", f"{named},id=")
+    assert "annotations holds ratings in lists" in seen.err
+    assert (
+        "cancelled_annotations, comment_count"
+        in seen.err.partition("no rewards unless --reward names them")[2]
+    )
+    assert "crowdselect reward" in seen.out
+    refused = run("inspect", path, "--columns", f"{named},reward=annotations")
+    monkeypatch.chdir(tmp_path)
+    exec(PANDAS + refused.err.partition("with reward=reward in --columns: ")[2], {})
+    columns = dict(part.split("=") for part in f"{named},reward=reward,id=data.prompt".split(","))
+    with open_pool("pool.jsonl", columns=columns) as pool:
+        assert np.array_equal(pool.scores("reward"), np.array([[2.5, 5], [np.nan, 4]]), equal_nan=True)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_letters_of_a_scorer_are_told_with_the_line_that_makes_numbers_of_them(
+    files: int, tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for at in range(files):
+        rows = [
+            {"prompt": f"Do {at}", "model": model, "output": "x", "scores": {"match": {"value": letter}}}
+            for model, letter in zip(MODELS, "CI", strict=True)
+        ]
+        (folder / f"{at}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refused = run("inspect", folder, "--columns", "reward=scores.match.value")
+    refused.refuses("scores.match.value is 'C', not a number", "C = 1, P = 0.5, I and N = 0")
+    monkeypatch.chdir(tmp_path)
+    exec(PANDAS + refused.err.partition("with reward=reward in --columns: ")[2], {})
+    with open_pool("pool.jsonl", columns={"reward": "reward"}) as pool:
+        assert pool.scores("reward").tolist() == [[1, 0]] * files

@@ -131,11 +131,27 @@ def said_of_lists(value: Mapping[str, Any]) -> str | None:
     if taken is None:
         return None
     others = [".".join(at) for at in lists if at != taken and (inside or len(at) == 1)]
-    names = list(_names(_facts(value)))
+    names = list(_names({name: said for name, said in _facts(value).items() if name not in lists[taken][0]}))
     named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     told = [f"left out: {', '.join(others)}"] if others else []
     told += [f"what stands around them is in every row: {named}"] if names else []
     return "; ".join((f"the rows of {'.'.join(taken)!r} are read", *told)) if inside or told else None
+
+
+def is_asking(text: str) -> bool:
+    """Say whether a text is the JSON of a conversation that ends with what a user says, as a prompt does.
+
+    Example:
+        >>> is_asking('[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]'), is_asking("[Hi]")
+        (True, False)
+    """
+    if not text.lstrip().startswith("[") or '"role"' not in text:
+        return False
+    try:
+        turns = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return bool(turns) and all(map(_is_turn, turns)) and turns[-1].get("role") == "user"
 
 
 def _taken(value: Mapping[str, Any], lists: Mapping[ListPath, list[Row]]) -> ListPath | None:

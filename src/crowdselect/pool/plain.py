@@ -41,10 +41,18 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import batch_parts, list_on_the_way, path_to, value_at, within
+from crowdselect.pool.inner import (
+    batch_parts,
+    chat_inside,
+    list_on_the_way,
+    path_to,
+    ratings_inside,
+    value_at,
+    within,
+)
 from crowdselect.pool.inspectlogs import READ_AS
 from crowdselect.pool.layouts import FEWEST_COUNTED
-from crowdselect.pool.listscores import wants_mean
+from crowdselect.pool.listscores import wants_letters, wants_mean
 from crowdselect.pool.lmeval import Log, rows_in
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.rowfiles import (
@@ -382,17 +390,22 @@ class _Rewriting:
     def _wants(self, number: int, name: str, value: object, called: str) -> str:
         """Say what a column that is named as a reward should hold instead of a value, and what leads there."""
         path, kind = str(self._found.files[number]), self._columns[name]
+        steps, taken = self._paths.get(name, (name,)), called in self._columns
         if isinstance(value, list):
-            rows = (
-                row for _, row in self._read(number, [*self._wanted, name]) if not isinstance(row, Broken)
-            )
-            lists = (row[name] for row in rows if isinstance(row.get(name), list))
-            steps, taken = self._paths.get(name, (name,)), called in self._columns
+            lists = (each for each in self._values(number, name) if isinstance(each, list))
             column = f"{called}_mean" if taken else called
             return wants_mean(path, steps, kind, column=column, lists=lists)
-        wanted = wants_number(str(value), [name], path) if name not in self._paths else None
+        texts = (each for at in range(len(self._found.files)) for each in self._values(at, name))
+        column = f"{called}_number" if taken else called
+        letters = wants_letters([*map(str, self._found.files)], steps, texts, column=column)
+        wanted = letters or (wants_number(str(value), [name], path) if name not in self._paths else None)
         told = f"{str(value)[:60]!r}, not a number; `columns` names it as the reward {called!r}"
         return told if wanted is None else f"{told}; {wanted}"
+
+    def _values(self, number: int, name: str) -> Iterator[Any]:
+        """The values of a column in a file."""
+        rows = self._read(number, [*self._wanted, name])
+        return (row.get(name) for _, row in rows if not isinstance(row, Broken))
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
@@ -424,6 +437,18 @@ class _Rewriting:
             notes.append(
                 f"not read: {', '.join(unread)}, since `columns` names {names.response or names.model}"
                 + ("; without model and response in it the answers of both models are read" if both else "")
+            )
+        ratings = ratings_inside(self._columns) if names.response in self._paths else None
+        if ratings is not None and set(self._how.named) <= set(PARTS):
+            notes.append(
+                f"{ratings} holds ratings in lists, which are no rewards as they stand; `columns='reward={ratings}'` says what "
+                "makes numbers of them"
+            )
+        chat = chat_inside(self._columns) if names.asked else None
+        if chat is not None and chat not in {*names.taken, *self._paths}:
+            notes.append(
+                f"{chat} holds conversations that end with what a user says, and is not read; if these are the prompts, name it "
+                f"with `columns='instruction={chat}'`"
             )
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")

@@ -19,7 +19,7 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
-from crowdselect.pool.documents import inner_rows, one_after_the_other, said_of_lists, table_rows
+from crowdselect.pool.documents import inner_rows, is_asking, one_after_the_other, said_of_lists, table_rows
 from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_levels, refuse_titles
 from crowdselect.pool.inspectlogs import inspect_rows, is_inspect_log
 from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, iconv, is_deep, open_text, too_deep
@@ -32,6 +32,7 @@ _SNIFFED = 1 << 20  # bytes of a CSV file by which its delimiter and escapes are
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_FIELD = 1 << 28
 _TITLES = 50  # lines of a CSV file by which headings are told from titles above them
+_CHATS = 20  # texts of a column by which it is known to hold conversations
 _FEW = 10  # times so many texts as there are values may stand among numbers of a model
 _SHORT = 40  # characters of such a text
 _NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
@@ -147,6 +148,8 @@ class Seen:
         self.fields: dict[str, Seen] = {}
         self.item: Seen | None = None
         self.longest = 0
+        self.asks = 0
+        """Texts that are conversations, among the first ones, less those that are none."""
 
     def add(self, value: Any) -> None:  # noqa: ANN401  (whatever a file holds)
         """Take note of a value."""
@@ -154,6 +157,8 @@ class Seen:
         self.names[name] = self.names.get(name, 0) + 1
         if name == "text":
             self.longest = max(self.longest, len(value))
+            if self.names[name] <= _CHATS:
+                self.asks += 1 if is_asking(value) else -_CHATS
         elif name == "struct":
             for key, inner in value.items():
                 self.fields.setdefault(str(key), Seen()).add(inner)
@@ -213,7 +218,12 @@ class Seen:
             return Kind("bool")
         if names and names <= {"number", "bool", "spelt number", "schema text"} and names != {"schema text"}:
             return Kind("number", written="spelt number" in names)
-        return Kind("other" if names == {"other"} else "text", slips=self.slips, nearly=self._nearly)
+        return Kind(
+            "other" if names == {"other"} else "text",
+            slips=self.slips,
+            nearly=self._nearly,
+            asks=self.asks > 0,
+        )
 
     @property
     def slips(self) -> bool:
