@@ -63,6 +63,13 @@ def test_the_model_of_a_run_stands_beside_its_rows(indent: int | None, tmp_path:
             assert (pool.models, len(pool.ids), pool.reward_columns) == (MODELS, 4, ("score",))
 
 
+def test_a_model_beside_the_rows_is_not_theirs_where_they_name_their_own(tmp_path: Path) -> None:
+    rows = [{"generator" if name == "by" else name: said for name, said in row.items()} for row in both()]
+    path = written(tmp_path / "run.json", {"model": "a-judge", "results": rows})
+    with open_pool(path) as pool:
+        assert pool.models == MODELS
+
+
 def test_an_object_over_several_lines_that_holds_no_rows_is_a_row(tmp_path: Path) -> None:
     answers = [{"model": model, "response": f"{model} says", "score": 0.5} for model in MODELS]
     row = {"prompt": "Name a prime.", "completions": answers}
@@ -321,9 +328,13 @@ def test_ratings_of_label_studio_are_told_with_the_line_that_makes_their_mean(
         assert np.array_equal(pool.scores("reward"), np.array([[2.5, 5], [np.nan, 4]]), equal_nan=True)
 
 
-@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize(("files", "inside"), [(1, False), (2, False), (2, True)])
 def test_letters_of_a_scorer_are_told_with_the_line_that_makes_numbers_of_them(
-    files: int, tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    files: int,
+    inside: bool,  # noqa: FBT001  (of pytest)
+    tmp_path: Path,
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -332,7 +343,10 @@ def test_letters_of_a_scorer_are_told_with_the_line_that_makes_numbers_of_them(
             {"prompt": f"Do {at}", "model": model, "output": "x", "scores": {"match": {"value": letter}}}
             for model, letter in zip(MODELS, "CI", strict=True)
         ]
-        (folder / f"{at}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if inside:
+            written(folder / f"{at}.json", {"run": {"rows": rows, "n": 1}})
+        else:
+            (folder / f"{at}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     refused = run("inspect", folder, "--columns", "reward=scores.match.value")
     refused.refuses("scores.match.value is 'C', not a number", "C = 1, P = 0.5, I and N = 0")
     monkeypatch.chdir(tmp_path)

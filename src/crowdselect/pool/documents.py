@@ -31,6 +31,10 @@ _OF_ROWS = _PROMPTS | {
     "name",
 }
 """What differs from row to row: beside a list it is something else, such as a template."""
+_MODELS = frozenset(
+    {"model", "model_name", "model_id", "generator", "generation_model", "policy", "provider", "by"}
+)
+"""What says whose an answer is."""
 _ID = re.compile(r"(?i:(.*[^a-z])?(id|uuid|uid))|.*[a-z0-9]I[dD]")
 _NUMBER = re.compile(r"\s*[+-]?[\d.]+(e[+-]?\d+)?\s*|true|false", re.IGNORECASE)
 _DEEPEST = 3
@@ -107,14 +111,24 @@ def inner_rows(value: Row, *, path: str) -> list[Row] | None:
     if taken is None:
         named = [".".join(at) for at in lists]
         first = max(lists, key=lambda at: len(lists[at]))
-        steps = "".join(f"[{step!r}]" for step in first)
         raise InputError(
             f"{path}: several lists in this JSON document may be the rows: {', '.join(named)}; pandas writes one of them, "
-            f"here {'.'.join(first)}, to be read from pool.jsonl: import json, pathlib; "
-            f"pd.DataFrame(json.loads(pathlib.Path({path!r}).read_text('utf-8')){steps})"
+            f"here {'.'.join(first)}, to be read from pool.jsonl: {pandas_of(path, first)}"
             ".to_json('pool.jsonl', orient='records', lines=True, double_precision=15)"
         )
     return _with_facts(value, lists[taken])
+
+
+def list_read(value: Mapping[str, Any]) -> ListPath | None:
+    """Say which list of a document holds its rows, by the names on the way to it; None = none does.
+
+    Example:
+        >>> list_read({"run": {"rows": [{"prompt": "Hi"}]}})
+        ('run', 'rows')
+    """
+    lists = dict(_lists(value))
+    plain = next(((name,) for name in _LISTS if (name,) in lists), None)
+    return _taken(value, lists) if plain is None and table_rows(value) is None else plain
 
 
 def said_of_lists(value: Mapping[str, Any]) -> str | None:
@@ -124,18 +138,31 @@ def said_of_lists(value: Mapping[str, Any]) -> str | None:
         >>> said_of_lists({"data": [{"prompt": "Hi"}], "test": [{"prompt": "Ho"}]})
         "the rows of 'data' are read; left out: test"
     """
-    lists = dict(_lists(value))
-    plain = next(((name,) for name in _LISTS if (name,) in lists), None)
-    inside = plain is None and table_rows(value) is None
-    taken = _taken(value, lists) if inside else plain
+    lists, taken = dict(_lists(value)), list_read(value)
     if taken is None:
         return None
+    inside = taken[0] not in _LISTS or len(taken) > 1
     others = [".".join(at) for at in lists if at != taken and (inside or len(at) == 1)]
-    names = list(_names({name: said for name, said in _facts(value).items() if name not in lists[taken][0]}))
+    names = list(
+        _names(
+            {name: said for name, said in _facts(value, lists[taken]).items() if name not in lists[taken][0]}
+        )
+    )
     named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     told = [f"left out: {', '.join(others)}"] if others else []
     told += [f"what stands around them is in every row: {named}"] if names else []
     return "; ".join((f"the rows of {'.'.join(taken)!r} are read", *told)) if inside or told else None
+
+
+def pandas_of(path: str, at: ListPath) -> str:
+    """How pandas reads a list in a document.
+
+    Example:
+        >>> print(pandas_of("run.json", ("run", "rows")))
+        pd.DataFrame(pd.read_json('run.json', typ='series', dtype=False)['run']['rows'])
+    """
+    steps = "".join(f"[{step!r}]" for step in at)
+    return f"pd.DataFrame(pd.read_json({path!r}, typ='series', dtype=False){steps})"
 
 
 def is_asking(text: str) -> bool:
@@ -197,14 +224,22 @@ def _is_turn(value: object) -> bool:
 
 def _with_facts(value: Mapping[str, Any], rows: list[Row]) -> list[Row]:
     """The rows of a list, each with what is said around it; what a row says itself stays."""
-    facts = _facts(value)
+    facts = _facts(value, rows)
     return [{**row, **{name: said for name, said in facts.items() if name not in row}} for row in rows]
 
 
-def _facts(value: Mapping[str, Any]) -> Row:
+def _facts(value: Mapping[str, Any], rows: list[Row]) -> Row:
     """The texts in the objects around a list. A number there is one of the whole list, and no row's."""
-    top = {name: inner for name, inner in value.items() if name not in _OF_ROWS and not _ID.fullmatch(name)}
-    return _texts(top, 1)
+    barred = _OF_ROWS | (_MODELS if any(map(_names_model, rows[:_SEEN])) else frozenset())
+    return _texts({n: inner for n, inner in value.items() if n not in barred and not _ID.fullmatch(n)}, 1)
+
+
+def _names_model(row: Mapping[str, Any], depth: int = 1) -> bool:
+    """Whether a row says itself whose answer it holds, so that a model beside the list is another, such as a judge."""
+    return any(
+        name in _MODELS or (isinstance(inner, dict) and depth < _DEEPEST and _names_model(inner, depth + 1))
+        for name, inner in row.items()
+    )
 
 
 def _texts(value: Mapping[str, Any], depth: int) -> Row:

@@ -19,7 +19,14 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
-from crowdselect.pool.documents import inner_rows, is_asking, one_after_the_other, said_of_lists, table_rows
+from crowdselect.pool.documents import (
+    inner_rows,
+    is_asking,
+    list_read,
+    one_after_the_other,
+    said_of_lists,
+    table_rows,
+)
 from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_levels, refuse_titles
 from crowdselect.pool.inspectlogs import inspect_rows, is_inspect_log
 from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, iconv, is_deep, open_text, too_deep
@@ -467,15 +474,27 @@ def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
 
 def said_of_document(file: Path) -> str | None:
     """Say which list of a JSON document is read, and what else it holds; None = there is nothing to say."""
+    value = _object_in(file)
+    return None if value is None or is_inspect_log(value) else said_of_lists(value)
+
+
+def list_in(file: Path) -> tuple[str, ...] | None:
+    """Say which list of a JSON document is read; None = its rows lie in none."""
+    value = _object_in(file)
+    return None if value is None else list_read(value)
+
+
+def _object_in(file: Path) -> Row | None:
+    """The object that a JSON file is; None where it is anything else."""
     with open_text(file) as stream:
         first = next((line for line in _unmarked(stream) if line.strip()), b"")
         if not first.lstrip().startswith(b"{") or _are_lines(first, stream):
             return None
         try:
-            value = json.loads(first + stream.read())
+            value: Row = json.loads(first + stream.read())
         except (ValueError, RecursionError):
             return None  # no document, see `document_rows`
-    return None if is_inspect_log(value) else said_of_lists(value)
+    return value
 
 
 def is_document(file: Path) -> bool:
