@@ -117,7 +117,7 @@ def wants_letters(
         >>> print(wants_letters(["s.jsonl"], ["scores", "math"], ["C", "I", None], column="reward"))
         the letters of a scorer of inspect_ai, whose JSON logs are read as they are (C = 1, P = 0.5, I and N = 0); pandas makes numbers of them, to be read from pool.jsonl with reward=reward in `columns`: df = pd.read_json('s.jsonl', lines=True, dtype=False); df['reward'] = df['scores'].str['math'].map({'C': 1, 'P': 0.5, 'I': 0, 'N': 0}); df.to_json('pool.jsonl', orient='records', lines=True, double_precision=15)
     """
-    seen = {text for text in texts if text is not None}
+    seen = {str(text) for text in texts if text is not None}
     if not seen <= set(_LETTERS) or "I" not in seen:  # C alone may be a grade
         return None
     read = reading(paths[0])
