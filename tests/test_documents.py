@@ -156,7 +156,7 @@ def log(
 def test_logs_of_inspect_are_a_crowd(indent: int | None, tmp_path: Path, run: Callable[..., Any]) -> None:
     """The letters count as inspect_ai counts them; a failed sample is no answer and has no reward, and no 0 either."""
     failed = sample(3, "C", error={"message": "529"}, output={"choices": [], "completion": ""}, scores=None)
-    failed["messages"] = failed["messages"][:2]
+    failed["messages"] = [{"role": "user", "content": "What is 3?"}]  # before the system prompt came in
     written(tmp_path / "1.json", log("openai/a", [sample(i, v) for i, v in enumerate("CPIN")]), indent)
     written(tmp_path / "2.json", log("vllm/b", [*(sample(i, 1 - i / 4) for i in range(3)), failed]), indent)
     with open_pool(tmp_path) as pool:
@@ -168,6 +168,9 @@ def test_logs_of_inspect_are_a_crowd(indent: int | None, tmp_path: Path, run: Ca
         asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Solve: What is 1?"}]
         assert pool.prompts([("sums:1", "openai/a")]) == [asked]
         assert pool.responses([("sums:1", "vllm/b"), ("sums:3", "vllm/b")]) == ["It is 1.", None]
+        assert [turns[0]["role"] for turns in pool.prompts([("sums:3", model) for model in pool.models])] == [
+            "system"
+        ] * 2
         assert pool.evaluations == ("sums",)
         assert pool.values_of("target", ["sums:2"]) == ["2"]
     seen = run("inspect", tmp_path)

@@ -126,7 +126,7 @@ def _row(sample: Mapping[str, Any], head: Mapping[str, Any]) -> Row:
     return {
         "id": f"{head['task']}:{sample.get('id')}",
         "task": head["task"],
-        "messages": asked,
+        "messages": None if failed else asked,  # it may have failed before all was in them
         "model": head["model"],
         **({"sample": sample.get("epoch")} if several else {}),
         "response": None if failed or calls else answer,
