@@ -10,6 +10,7 @@ import pytest
 
 from crowdselect import open_pool
 from crowdselect.errors import InputError
+from crowdselect.selection.benchmarks import read_questions
 
 Row = dict[str, Any]
 MODELS = ("qwen-1b", "qwen-7b")
@@ -176,6 +177,17 @@ def test_logs_of_inspect_are_a_crowd(indent: int | None, tmp_path: Path, run: Ca
     seen = run("inspect", tmp_path)
     assert "logs of inspect_ai: C = 1, P = 0.5, I and N = 0" in seen.out
     assert "note: 1 samples ended with an error: they are failed answers" in seen.err
+
+
+def test_questions_of_inspect_are_kept_out_of_another_choice(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    path = written(logs / "1.json", log("m/a", [sample(i, "C") for i in range(3)]))
+    for place in (logs, path):
+        assert next((each.id, each.texts) for each in read_questions(str(place))) == (
+            "sums:0",
+            ("system: Be brief.\n\nuser: Solve: What is 0?",),
+        )
 
 
 def test_one_run_of_a_task_with_a_model_counts(tmp_path: Path) -> None:

@@ -69,7 +69,11 @@ def is_inspect_log(value: object) -> bool:
 
 def runs_in(files: Sequence[Path]) -> list[Run]:
     """Find the logs among some files; none where there are none."""
-    named = [file for file in files if file.name.lower().endswith((".json", ".json.gz", ".json.zst"))]
+    named = [
+        file
+        for file in files
+        if file.name.lower().endswith((".json", ".json.gz", ".json.zst")) and file.is_file()
+    ]
     return [_run(file, log) for file in named if (log := _log_in(file)) is not None]
 
 
