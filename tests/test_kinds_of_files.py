@@ -176,6 +176,22 @@ def _others(path: Path) -> dict[str, Callable[[], object]]:
             [{"custom_id": str(at), "response": {"body": body}} for at, body in enumerate(came)],
         )
 
+    def logs() -> None:
+        path.mkdir()
+        for model in MODELS:
+            samples = [
+                {
+                    "id": row["id"],
+                    "input": row["instruction"],
+                    "output": {"completion": row["response"]},
+                    "scores": {"match": {"value": "C" if row["score"] > 1 else "I"}},
+                }
+                for row in rows
+                if row["model"] == model
+            ]
+            log = {"status": "success", "eval": {"task": "say", "model": model}, "samples": samples}
+            (path / f"{model}.json").write_text(json.dumps(log, indent=2))
+
     columns = {name: {str(at): row[name] for at, row in enumerate(rows)} for name in rows[0]}
     return {
         "answers": lambda: per_model("{}.jsonl"),
@@ -185,6 +201,10 @@ def _others(path: Path) -> dict[str, Callable[[], object]]:
         "dataset": of_the_hub,
         "results": lambda: shutil.copytree(LM_EVAL, path),
         "frame.json": lambda: path.write_text(json.dumps(columns)),
+        "logs": logs,
+        "results.json": lambda: path.write_text(
+            json.dumps({"run": {"by": "me"}, "results": {"rows": rows}}, indent=2)
+        ),
         "excel.csv": lambda: table(path, [{"": at, **row} for at, row in enumerate(rows)], ";"),
     }
 

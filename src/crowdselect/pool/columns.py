@@ -44,6 +44,8 @@ class Kind:
     """Most values are numbers, the others texts."""
     nearly: bool = False
     """All values are numbers but for a tenth of them, or for one, which are short texts."""
+    asks: bool = False
+    """The texts are conversations, written as JSON, that end with what a user says."""
 
 
 Columns = Mapping[str, Kind]

@@ -27,6 +27,8 @@ from crowdselect.pool.databases import MAGIC, told
 from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of, models_in
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.hub import HUB, hub_address
+from crowdselect.pool.inspectlogs import CONVERT, Run, counting, runs_in
+from crowdselect.pool.inspectlogs import told as told_of_runs
 from crowdselect.pool.lmeval import Log, is_log, logs_in
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
@@ -51,6 +53,7 @@ _OTHERS = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV first, with the headings in line 1"),
     **dict.fromkeys((".pkl", ".pickle"), "write it as Parquet first (`to_parquet` of pandas)"),
+    ".eval": f"write it as JSON first, with the other logs of inspect_ai: {CONVERT}",
 }
 """Endings of files that people have → what to do with them."""
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
@@ -72,6 +75,8 @@ class FoundFiles:
     """What to say where `models` are taken."""
     logs: tuple[Log, ...] = ()
     """What lm-evaluation-harness logged in each file, where it wrote them."""
+    runs: tuple[Run, ...] = ()
+    """The run of inspect_ai that each file is the log of, where they are."""
 
 
 def resolve(path: str) -> tuple[tuple[Path, ...], FileType]:
@@ -120,6 +125,18 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
                 f"{path}: `subset` and `split` name parts of a folder or a data set, and this is a file"
             )
     kind = _common_type(path, files)
+    runs = runs_in(files) if kind == "json" else []
+    if runs:
+        taken, others = (
+            counting(runs),
+            [file.name for file in files if file not in {run.file for run in runs}],
+        )
+        notes = (
+            *notes,
+            *([f"left out, no logs: {', '.join(others)}"] if others else []),
+            *told_of_runs(runs, taken),
+        )
+        return FoundFiles(path, tuple(run.file for run in taken), kind, notes=notes, runs=tuple(taken))
     models = tuple(model_of(file, place or Path(), how) for file in files)
     if how.model_from == "file" and len(set(models)) == 1 and models_in(files) == "folder":
         raise InputError(
@@ -301,6 +318,9 @@ def _in_folder(folder: Path, path: str, how: HowRead) -> tuple[tuple[Path, ...],
         files = [file for file in found if file.parent == folder] or found
         if files:
             return data_files(folder, files, found, how)
+    logs = next((file.name for file in folder.rglob("*.eval")), None)
+    if logs is not None:
+        raise InputError(f"{path}: {logs}: {_OTHERS['.eval']}")
     raise InputError(f"{path}: the folder holds no data; wanted .parquet, .jsonl or .csv files in it")
 
 

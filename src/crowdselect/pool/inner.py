@@ -18,6 +18,8 @@ from crowdselect.pool.rowforms import MODEL_FIELDS, REWARD_LISTS, TEXT_FIELDS, i
 
 FieldPath = tuple[str, ...]
 
+_PROVIDER = "provider.id"
+"""Where promptfoo has the model."""
 _DEEPEST = 3
 """Objects within objects that are looked into for what a row asks and holds."""
 
@@ -95,6 +97,7 @@ def ratings_inside(columns: Columns) -> str | None:
         >>> ratings_inside({"said": Kind("struct", fields={"rating": ratings})})
         'said.rating'
     """
+    judged = next((n for n, kind in columns.items() if kind.item is not None and results_in(kind.item)), None)
     places = (
         f"{outer}.{field}"
         for outer, kind in columns.items()
@@ -102,7 +105,21 @@ def ratings_inside(columns: Columns) -> str | None:
         if FIRST_REWARDS.fullmatch(field) and inner.item is not None
         if any(map(is_number, inner.item.fields.values()))
     )
-    return next(places, None)
+    return next(places, judged)
+
+
+def results_in(annotation: Kind) -> Kind | None:
+    """What the results of an annotation hold as their values, in an export of Label Studio; None where it is none.
+
+    Example:
+        >>> value = Kind("struct", fields={"rating": Kind("number")})
+        >>> result = Kind("list", item=Kind("struct", fields={"value": value, "type": Kind("text")}))
+        >>> results_in(Kind("struct", fields={"result": result, "was_cancelled": Kind("bool")})) == value
+        True
+    """
+    result = annotation.fields.get("result")
+    value = result.item.fields.get("value") if result is not None and result.item is not None else None
+    return value if value is not None and any(map(is_number, value.fields.values())) else None
 
 
 def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401  (whatever a file holds)
@@ -140,9 +157,35 @@ def parts_inside(columns: Columns) -> dict[str, str]:
                 look(kind.fields, path)
 
     look(columns, ())
+    chat = chat_inside(columns)
+    if chat is not None:
+        found["instruction"] = (
+            chat  # the texts that other columns hold are in it, and a system prompt with them
+        )
+    if "model" not in found and path_to(columns, _PROVIDER) is not None:
+        found["model"] = _PROVIDER
     if "instruction" in found:
         found.pop("messages", None)
     return {what: found[what] for what in _PARTS if what in found}
+
+
+def chat_inside(columns: Columns) -> str | None:
+    """Find the texts that are whole conversations to be answered, written as JSON, by their path; None = there is none, or several.
+
+    Example:
+        >>> chat_inside({"prompt": Kind("struct", fields={"raw": Kind("text", asks=True), "label": Kind("text")})})
+        'prompt.raw'
+    """
+    found: list[str] = []
+
+    def look(fields: Mapping[str, Kind], before: FieldPath) -> None:
+        for name, kind in fields.items():
+            found.extend([".".join((*before, name))] if kind.asks else [])
+            if len(before) + 1 < _DEEPEST:
+                look(kind.fields, (*before, name))
+
+    look(columns, ())
+    return found[0] if len(found) == 1 else None
 
 
 def _is_text(kind: Kind) -> bool:

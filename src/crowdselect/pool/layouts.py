@@ -48,10 +48,11 @@ _ABOUT_ROWS = re.compile(r"(is|has|was)_.*|difficulty|level", re.IGNORECASE)
 _TOTALS = re.compile(r"(total|num|n)_.*", re.IGNORECASE)
 _PLACES = re.compile(
     r"(.*[^a-z])?(idx|index|num|number|by|at|version|step|epoch|iteration)"
-    r"|project|overlap|(.*[^a-z])?(annotator|rater|labell?er|reviewer|grader|worker|user)(_?(id|no|number))?",
+    r"|project|overlap|(.*[^a-z])?(annotator|rater|labell?er|reviewer|grader|worker|user)(_?(id|no|number))?"
+    r"|(.*[^a-z])?(annotations|predictions|comments)|allow_.*",
     re.IGNORECASE,
 )
-"""Numbers that say where something is or who did it: indices, versions, people."""
+"""Numbers that say where something is or who did it, or how often: indices, versions, people, their work on it."""
 _EFFORT = re.compile(
     r"(.*[^a-z])?(cost|price|tokens?|latency|len|length|chars|time|runtime|duration|elapsed|seconds"
     r"|characters|words|sentences|lines|paragraphs|bytes)([^a-z].*)?",
@@ -211,7 +212,7 @@ def no_reward(name: str) -> bool:
     """Say whether a number is taken for a reward only where it is named, by its name: an index, a count, a person, an effort.
 
     Example:
-        >>> no_reward("best_idx"), no_reward("rater"), no_reward("total_score"), no_reward("helpful")
+        >>> no_reward("best_idx"), no_reward("cancelled_annotations"), no_reward("total_score"), no_reward("helpful")
         (True, True, False, False)
     """
     good = _GOOD.search(name) is not None

@@ -1,9 +1,11 @@
-"""Scores that lie in lists, as those of several annotators: the line that makes a number of each list."""
+"""Scores that lie in lists, as those of several annotators, or are letters: the line that makes a number of each."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from crowdselect.pool.columns import Kind
+from crowdselect.pool.inner import results_in
+from crowdselect.pool.inspectlogs import LETTERS
 from crowdselect.pool.layouts import FIRST_REWARDS, no_reward
 from crowdselect.pool.rowforms import is_number
 from crowdselect.pool.textscores import reading
@@ -27,6 +29,8 @@ def wants_mean(path: str, steps: Sequence[str], kind: Kind, *, column: str, list
         a list (of objects with by, value), wanted a number; pandas makes the mean of value, to be read from pool.jsonl with reward=reward in `columns`: df = pd.read_json('r.jsonl', lines=True, dtype=False); x = df['said'].str['rating'].explode(); x = x.str['value']; df['reward'] = x.astype(float).groupby(level=0).mean(); df.to_json('pool.jsonl', orient='records', lines=True, double_precision=15)
     """
     item = kind.item or Kind("other")
+    if (value := results_in(item)) is not None:
+        return _wants_mean_of_results(path, steps, item, value, column=column, lists=lists)
     fields = item.fields
     what = f"objects with {', '.join(sorted(fields))}" if fields else f"{item.name} values"
     told = f"a list (of {what}), wanted a number"
@@ -42,17 +46,89 @@ def wants_mean(path: str, steps: Sequence[str], kind: Kind, *, column: str, list
     line = [f"df = {read}", f"x = df[{steps[0]!r}]{inner}.explode()"]
     line += [f"x = x[x.str['status'] == {_GIVEN!r}]"] if given else []
     line += [f"x = x.str[{field!r}]"] if field is not None else []
-    name = "pool.parquet" if "read_parquet" in read else "pool.jsonl"
-    write = "to_json('pool.jsonl', orient='records', lines=True, double_precision=15)"
-    line += [
-        f"df[{column!r}] = x.astype(float).groupby(level=0).mean()",
-        f"df.{write}" if name == "pool.jsonl" else f"df.to_parquet({name!r})",
-    ]
+    name, write = _writing(read)
+    line += [f"df[{column!r}] = x.astype(float).groupby(level=0).mean()", write]
     of = f" of {field}" if field is not None else ""
     which = f" where status is {_GIVEN!r}" if given else ""
     return (
         f"{told}; pandas makes the mean{of}{which}, to be read from {name} with {column}={column} in `columns`: "
         + "; ".join(line)
+    )
+
+
+def _writing(read: str) -> tuple[str, str]:
+    """Where pandas writes what it read, and how."""
+    if "read_parquet" in read:
+        return "pool.parquet", "df.to_parquet('pool.parquet')"
+    return "pool.jsonl", "df.to_json('pool.jsonl', orient='records', lines=True, double_precision=15)"
+
+
+def _wants_mean_of_results(
+    path: str, steps: Sequence[str], item: Kind, value: Kind, *, column: str, lists: Iterable[Any]
+) -> str:
+    """Say what makes the mean of the ratings in annotations, as Label Studio exports them: in one of the results of each."""
+    told = "a list of annotations, wanted a number"
+    field, read = _field(Kind("list", fields=value.fields)), reading(path)
+    if field is None or "read_csv" in read:
+        return f"{told}: make one of each list"
+    asked = dict.fromkeys(
+        str(result.get("from_name"))
+        for annotations in lists
+        for one in annotations
+        for result in (one.get("result") or ())
+        if isinstance(result.get("value"), dict) and field in result["value"]
+    )
+    inner = "".join(f".str[{step!r}]" for step in steps[1:])
+    line = [f"df = {read}", f"x = df[{steps[0]!r}]{inner}.explode()"]
+    line += ["x = x[x.str['was_cancelled'] != True]"] if "was_cancelled" in item.fields else []
+    line += ["x = x.str['result'].explode()"]
+    first = next(iter(asked), "")
+    line += [f"x = x[x.str['from_name'] == {first!r}]"] if len(asked) > 1 else []
+    name, write = _writing(read)
+    line += [
+        f"x = x.str['value'].str[{field!r}]",
+        f"df[{column!r}] = x.astype(float).groupby(level=0).mean()",
+        write,
+    ]
+    which = f" of {first!r} (not of {', '.join(list(asked)[1:])})" if len(asked) > 1 else ""
+    which += " in the annotations that were not cancelled" if "was_cancelled" in item.fields else ""
+    return (
+        f"{told}; pandas makes the mean {field}{which}, to be read from {name} with {column}={column} in `columns`: "
+        + "; ".join(line)
+    )
+
+
+_LETTERS = {"C": 1, "P": 0.5, "I": 0, "N": 0}
+
+
+def wants_letters(
+    paths: Sequence[str], steps: Sequence[str], texts: Iterable[Any], *, column: str
+) -> str | None:
+    """Say what makes numbers of the letters that scorers of inspect_ai write; None where texts are others.
+
+    Args:
+        paths: The files.
+        steps: The names on the way to the letters.
+        texts: The values.
+        column: What the numbers are to be called.
+
+    Example:
+        >>> wants_letters(["s.jsonl"], ["score"], ["A", "B"], column="reward")
+        >>> print(wants_letters(["s.jsonl"], ["scores", "math"], ["C", "I", None], column="reward"))
+        the letters of a scorer of inspect_ai, whose JSON logs are read as they are (C = 1, P = 0.5, I and N = 0); pandas makes numbers of them, to be read from pool.jsonl with reward=reward in `columns`: df = pd.read_json('s.jsonl', lines=True, dtype=False); df['reward'] = df['scores'].str['math'].map({'C': 1, 'P': 0.5, 'I': 0, 'N': 0}); df.to_json('pool.jsonl', orient='records', lines=True, double_precision=15)
+    """
+    seen = {str(text) for text in texts if text is not None}
+    if not seen <= set(_LETTERS) or "I" not in seen:  # C alone may be a grade
+        return None
+    read = reading(paths[0])
+    if len(paths) > 1:
+        read = f"pd.concat([{read.replace(repr(paths[0]), 'f')} for f in {list(paths)!r}], ignore_index=True)"
+    name, write = _writing(read)
+    inner = "".join(f".str[{step!r}]" for step in steps[1:])
+    line = (f"df = {read}", f"df[{column!r}] = df[{steps[0]!r}]{inner}.map({_LETTERS!r})", write)
+    return (
+        f"the letters of a scorer of inspect_ai, whose JSON logs are read as they are ({LETTERS}); pandas makes numbers of "
+        f"them, to be read from {name} with {column}={column} in `columns`: {'; '.join(line)}"
     )
 
 

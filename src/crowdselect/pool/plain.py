@@ -43,9 +43,18 @@ from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.folders import models_in
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
+from crowdselect.pool.inner import (
+    chat_inside,
+    list_on_the_way,
+    parts_inside,
+    path_to,
+    ratings_inside,
+    value_at,
+    within,
+)
+from crowdselect.pool.inspectlogs import READ_AS
 from crowdselect.pool.layouts import FEWEST_COUNTED
-from crowdselect.pool.listscores import wants_mean
+from crowdselect.pool.listscores import wants_letters, wants_mean
 from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.modelcolumns import is_named_as, is_score
@@ -58,8 +67,8 @@ from crowdselect.pool.rowfiles import (
     columns_of,
     is_index,
     number_of,
-    other_lists,
     rows_of,
+    said_of_document,
 )
 from crowdselect.pool.rowforms import Answer, Fitted, MalformedError, is_number
 from crowdselect.pool.textscores import REWARD, wants_number, written_scores
@@ -77,7 +86,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 10  # of what is written here: another one is written anew
+_VERSION = 11  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -419,17 +428,22 @@ class _Rewriting:
     def _wants(self, number: int, name: str, value: object, called: str) -> str:
         """Say what a column that is named as a reward should hold instead of a value, and what leads there."""
         path, kind = str(self._found.files[number]), self._columns[name]
+        steps, taken = self._paths.get(name, (name,)), called in self._columns
         if isinstance(value, list):
-            rows = (
-                row for _, row in self._read(number, [*self._wanted, name]) if not isinstance(row, Broken)
-            )
-            lists = (row[name] for row in rows if isinstance(row.get(name), list))
-            steps, taken = self._paths.get(name, (name,)), called in self._columns
+            lists = (each for each in self._values(number, name) if isinstance(each, list))
             column = f"{called}_mean" if taken else called
             return wants_mean(path, steps, kind, column=column, lists=lists)
-        wanted = wants_number(str(value), [name], path) if name not in self._paths else None
+        texts = (each for at in range(len(self._found.files)) for each in self._values(at, name))
+        column = f"{called}_number" if taken else called
+        letters = wants_letters([*map(str, self._found.files)], steps, texts, column=column)
+        wanted = letters or (wants_number(str(value), [name], path) if name not in self._paths else None)
         told = f"{str(value)[:60]!r}, not a number; `columns` names it as the reward {called!r}"
         return told if wanted is None else f"{told}; {wanted}"
+
+    def _values(self, number: int, name: str) -> Iterator[Any]:
+        """The values of a column in a file."""
+        rows = self._read(number, [*self._wanted, name])
+        return (row.get(name) for _, row in rows if not isinstance(row, Broken))
 
     def _read_as(self) -> str:
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
@@ -441,6 +455,8 @@ class _Rewriting:
                 )
             if self._bare is not None:
                 read += f" (the question alone: `columns='instruction={self._bare}'`)"
+        if self._found.runs:
+            read = READ_AS
         if self._requests is not None and self._requests.count:
             read += f", joined with {self._requests.count} requests by custom_id"
             read += " (as the id: `columns='id=custom_id'`)" if self._names.id is None else ""
@@ -453,12 +469,15 @@ class _Rewriting:
         """The benchmarks whose questions the rows are, where the form says so."""
         if self._found.kind == "lm-eval":
             return sorted({log.task for log in self._found.logs if log.is_test})
+        if self._found.runs:
+            return sorted({run.task for run in self._found.runs})
         return ["RouterBench"] if self._form is not None and self._form.name == "routerbench" else []
 
     def _notes(self) -> list[str]:
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
-        notes += self._other_lists()
+        documents = self._found.files if self._found.kind == "json" else ()
+        notes += dict.fromkeys(said for file in documents if (said := said_of_document(file)) is not None)
         notes += self._requests.notes if self._requests is not None else []
         unread = unread_answers(self._columns, names)
         if unread:
@@ -466,6 +485,18 @@ class _Rewriting:
             notes.append(
                 f"not read: {', '.join(unread)}, since `columns` names {names.response or names.model}"
                 + ("; without model and response in it the answers of both models are read" if both else "")
+            )
+        ratings = ratings_inside(self._columns) if names.response in self._paths else None
+        if ratings is not None and set(self._how.named) <= set(PARTS):
+            notes.append(
+                f"{ratings} holds ratings in lists, which are no rewards as they stand; `columns='reward={ratings}'` says what "
+                "makes numbers of them"
+            )
+        chat = chat_inside(self._columns) if names.asked else None
+        if chat is not None and chat not in {*names.taken, *self._paths}:
+            notes.append(
+                f"{chat} holds conversations that end with what a user says, and is not read; if these are the prompts, name it "
+                f"with `columns='instruction={chat}'`"
             )
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
@@ -489,12 +520,6 @@ class _Rewriting:
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes
-
-    def _other_lists(self) -> list[str]:
-        """Of JSON documents with several lists of rows: which is read."""
-        documents = self._found.files if self._found.kind == "json" else ()
-        found = dict.fromkeys(each for file in documents if (each := other_lists(file)) is not None)
-        return [f"the rows of {taken!r} are read; left out: {', '.join(others)}" for taken, others in found]
 
     def _counting(self, names: frozenset[str]) -> list[str]:
         """The columns of a matrix that count its rows, from 0 or 1: they are no models."""

@@ -20,7 +20,16 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
+from crowdselect.pool.documents import (
+    inner_rows,
+    is_asking,
+    list_read,
+    one_after_the_other,
+    said_of_lists,
+    table_rows,
+)
 from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_levels, refuse_titles
+from crowdselect.pool.inspectlogs import inspect_rows, is_inspect_log
 from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, iconv, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
@@ -31,9 +40,9 @@ _SNIFFED = 1 << 20  # bytes of a CSV file by which its delimiter and escapes are
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_FIELD = 1 << 28
 _TITLES = 50  # lines of a CSV file by which headings are told from titles above them
+_CHATS = 20  # texts of a column by which it is known to hold conversations
 _FEW = 10  # times so many texts as there are values may stand among numbers of a model
 _SHORT = 40  # characters of such a text
-_LISTS = ("data", "rows", "train", "examples", "instances", "items")
 _DIGITS = "[0-9０-９]"  # noqa: RUF001
 NUMBER = re.compile(
     rf"\s*[+＋－-]?(({_DIGITS}+([.．]{_DIGITS}*)?|[.．]{_DIGITS}+)(e[+-]?[0-9]+)?|inf|infinity)\s*",  # noqa: RUF001
@@ -42,8 +51,6 @@ NUMBER = re.compile(
 """Texts that are numbers."""
 _BOOLS = frozenset({"true", "false"})
 _ESCAPED = re.compile(r'((?:^|[^\\])(?:\\\\)*)\\"')
-_USUAL = frozenset({"instruction", "prompt", "question", "problem", "messages", "model", "response"})
-"""Names of columns, by which a table by rows is told from one by columns."""
 INDEX = re.compile(r"(Unnamed: \d+(\.\d+)?|__index_level_\d+__)?")
 """Names of the index that pandas writes as a column; one without a name is one too."""
 
@@ -154,6 +161,8 @@ class Seen:
         self.fields: dict[str, Seen] = {}
         self.item: Seen | None = None
         self.longest = 0
+        self.asks = 0
+        """Texts that are conversations, among the first ones, less those that are none."""
 
     def add(self, value: Any) -> None:  # noqa: ANN401  (whatever a file holds)
         """Take note of a value."""
@@ -161,6 +170,8 @@ class Seen:
         self.names[name] = self.names.get(name, 0) + 1
         if name == "text":
             self.longest = max(self.longest, len(value))
+            if self.names[name] <= _CHATS:
+                self.asks += 1 if is_asking(value) else -_CHATS
         elif name == "struct":
             for key, inner in value.items():
                 self.fields.setdefault(str(key), Seen()).add(inner)
@@ -220,7 +231,12 @@ class Seen:
             return Kind("bool")
         if names and names <= {"number", "bool", "spelt number", "schema text"} and names != {"schema text"}:
             return Kind("number", written="spelt number" in names)
-        return Kind("other" if names == {"other"} else "text", slips=self.slips, nearly=self._nearly)
+        return Kind(
+            "other" if names == {"other"} else "text",
+            slips=self.slips,
+            nearly=self._nearly,
+            asks=self.asks > 0,
+        )
 
     @property
     def slips(self) -> bool:
@@ -391,12 +407,13 @@ def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
 
 
 def document_rows(file: Path) -> list[Row | Broken] | None:
-    """Read a JSON file that is one document: an array of rows, or a table as pandas and others write it; None = it is lines.
+    """Read a JSON file that is one document: an array of rows, or an object that holds them; None = it is lines.
 
-    `{"data": [...]}`, and the orients `columns`, `index`, `split`, `table`, `records` and lists per column.
+    Objects are tables as pandas and others write them, logs of inspect_ai, objects with the rows in a list inside
+    (see `documents`), rows themselves, and several of these one after the other, each over several lines.
 
     Raises:
-        InputError: It is an array or a document, and broken, or holds no rows.
+        InputError: It is an array or a document, and broken, or several lists in it may be the rows.
     """
     with open_text(file) as stream:
         first = next((line for line in _unmarked(stream) if line.strip()), b"")
@@ -409,17 +426,37 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
         if deep is not None:
             raise deep
     try:
-        value = json.loads(whole.decode("utf-8"))
+        text = whole.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: {other_encoding(whole, error, file)}") from error
+    try:
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if not array:
+        several = None if array else one_after_the_other(text)
+        if several is not None:
+            return [*several]
+        if not array and first.strip() != b"{":
             return None
+        wanted = (
+            "an array of objects, or one object per line"
+            if array
+            else "one JSON object; it may have been cut"
+        )
         raise InputError(
-            f"{file}: not JSON ({' '.join(str(error).split())[:200]}); wanted an array of objects, or one object per line"
+            f"{file}: not JSON ({' '.join(str(error).split())[:200]}); wanted {wanted}"
         ) from error
-    rows = value if array else _oriented(value)
+    rows = value if array else _rows_of_object(file, value, alone=first.strip() == whole.strip())
     return rows and [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
+
+
+def _rows_of_object(file: Path, value: Row, *, alone: bool) -> list[Any] | None:
+    """The rows of a document that is one object; None where it is a row in a line of its own."""
+    if is_inspect_log(value):
+        return inspect_rows(value)
+    rows = table_rows(value)
+    if rows is not None or (alone and ".json" not in Path(file.name.lower()).suffixes):
+        return rows
+    return inner_rows(value, path=str(file)) or (None if alone else [value])
 
 
 def _unmarked(stream: Iterable[bytes]) -> Iterator[bytes]:
@@ -441,25 +478,29 @@ def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
     return any(line.strip() for line in rest)
 
 
-def other_lists(file: Path) -> tuple[str, tuple[str, ...]] | None:
-    """Say which list of rows of a JSON document is read, and which others it holds; None = it holds no other."""
+def said_of_document(file: Path) -> str | None:
+    """Say which list of a JSON document is read, and what else it holds; None = there is nothing to say."""
+    value = _object_in(file)
+    return None if value is None or is_inspect_log(value) else said_of_lists(value)
+
+
+def list_in(file: Path) -> tuple[str, ...] | None:
+    """Say which list of a JSON document is read; None = its rows lie in none."""
+    value = _object_in(file)
+    return None if value is None else list_read(value)
+
+
+def _object_in(file: Path) -> Row | None:
+    """The object that a JSON file is; None where it is anything else."""
     with open_text(file) as stream:
         first = next((line for line in _unmarked(stream) if line.strip()), b"")
         if not first.lstrip().startswith(b"{") or _are_lines(first, stream):
             return None
         try:
-            value = json.loads(first + stream.read())
+            value: Row = json.loads(first + stream.read())
         except (ValueError, RecursionError):
             return None  # no document, see `document_rows`
-    lists = [name for name, rows in value.items() if _is_rows(rows)]
-    taken = next((name for name in _LISTS if name in lists), None)
-    return (
-        None if taken is None or len(lists) < 2 else (taken, tuple(name for name in lists if name != taken))
-    )
-
-
-def _is_rows(value: Any) -> bool:  # noqa: ANN401  (parsed JSON)
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+    return value
 
 
 def is_document(file: Path) -> bool:
@@ -470,41 +511,6 @@ def is_document(file: Path) -> bool:
         return not head.startswith(b"[") and document_rows(file) is not None
     except (OSError, EOFError) as error:
         raise broken_archive(file, error) from error
-
-
-def _oriented(value: Mapping[str, Any]) -> list[Any] | None:
-    """The rows of a table in one object; None where the object is a row itself."""
-    if isinstance(value.get("schema"), dict) and isinstance(value.get("data"), list):
-        key = value["schema"].get("primaryKey")  # pandas' own index has no other name
-        made = "index" if key == ["index"] else None
-        return [{n: v for n, v in row.items() if n != made} for row in value["data"] if isinstance(row, dict)]
-    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
-        return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
-    for name in _LISTS:
-        if _is_rows(value.get(name)):
-            return list(value[name])
-    inner = list(value.values())
-    if inner and all(isinstance(column, dict) for column in inner):
-        return _by_index(value)
-    lists = inner and all(isinstance(column, list) for column in inner) and len({len(c) for c in inner}) == 1
-    if lists and not any(_is_turn(one) for column in inner for one in column):  # turns are no rows
-        return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
-    return None
-
-
-def _is_turn(value: object) -> bool:
-    return isinstance(value, dict) and ("role" in value or "from" in value)
-
-
-def _by_index(value: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """The orients `columns` (column → index → value) and `index` (index → column → value); an index of names is the id."""
-    inner = {key: None for column in value.values() for key in column}
-    turned = not all(key.isdigit() for key in inner) and (
-        all(key.isdigit() for key in value) or bool(_USUAL & set(inner))
-    )
-    table = value if turned else {key: {n: c.get(key) for n, c in value.items()} for key in inner}
-    named = "id" not in next(iter(table.values()), {}) and not all(key.isdigit() for key in table)
-    return [{**({"id": key} if named else {}), **row} for key, row in table.items()]
 
 
 # CSV

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crowdselect.pool.columns import FAILED, MISSING_TEXTS
+from crowdselect.pool.documents import pandas_of
 from crowdselect.pool.modelcolumns import is_score
-from crowdselect.pool.rowfiles import NUMBER, Broken, dialect_of, rows_of
+from crowdselect.pool.rowfiles import NUMBER, Broken, dialect_of, list_in, rows_of
 
 REWARD = re.compile(r"reward|score|rating|grade|correct", re.IGNORECASE)
 """Names of columns in which a text among numbers makes a malformed row."""
@@ -244,6 +245,9 @@ def reading(path: str) -> str:
     if re.search(r"\.parquet$", ending):
         return f"pd.read_parquet({path!r})"
     if re.search(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?$", ending):
+        at = list_in(Path(path)) if Path(path).is_file() else None
+        if at is not None:
+            return pandas_of(path, at)
         lines = "" if ".json" in Path(ending).suffixes else ", lines=True"
         return f"pd.read_json({path!r}{lines}, dtype=False)"
     if not Path(path).is_file() or not re.search(r"\.[ct]sv(\.gz|\.zst)?$", ending):

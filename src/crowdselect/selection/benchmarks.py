@@ -10,6 +10,7 @@ from crowdselect.errors import InputError
 from crowdselect.pool.columns import as_text, quote
 from crowdselect.pool.connection import connect
 from crowdselect.pool.files import is_remote, is_table
+from crowdselect.pool.inspectlogs import runs_in
 from crowdselect.pool.layouts import ID_COLUMNS, detect
 from crowdselect.pool.lmeval import logs_in, questions_in
 from crowdselect.pool.pool import open_pool
@@ -44,7 +45,7 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
     Args:
         path: JSONL as of FastChat (`question_id`, `turns`) or arena-hard (`uid` or `question_id`, `prompt` or
             `turns`), any table with a column `instruction`, `prompt` or `question`, any pool, or plain text
-            with one question per line; or what lm-evaluation-harness logged.
+            with one question per line; or what lm-evaluation-harness or inspect_ai logged.
         what: What they are to the user: "benchmark question", or "example".
 
     Returns:
@@ -60,9 +61,12 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
         ...
         crowdselect.errors.InputError: no-such-file.jsonl: no such file or folder; wanted a file, a folder or a glob; check the path
     """
-    logs = [] if is_remote(path) else logs_in(Path(path))
+    place = Path(path)
+    logs = [] if is_remote(path) else logs_in(place)
     if logs:
         questions = [BenchmarkQuestion(id_, (text,)) for id_, text in questions_in(logs).items()]
+    elif not is_remote(path) and runs_in(sorted(place.glob("*.json")) if place.is_dir() else [place]):
+        questions = _of_pool(path)
     elif not (is_table(path) or is_pool_place(path)):
         lines = read_lines(path, wanted=f"one {what} per line")
         questions = [
@@ -126,6 +130,10 @@ def _from_table(path: str, what: str) -> list[BenchmarkQuestion]:
             )
     finally:
         connection.close()
+    return _of_pool(path)
+
+
+def _of_pool(path: str) -> list[BenchmarkQuestion]:
     with open_pool(path) as pool:
         return [
             BenchmarkQuestion(id_, (text,))
