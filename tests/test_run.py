@@ -677,6 +677,23 @@ def test_a_warning_where_nobody_answered_well(tmp_path):
     assert not any("no model" in line for line in choose(pool, 1, weights={"difficulty": -1}).warnings)
 
 
+@pytest.mark.parametrize("scale", [1, 0.1])
+def test_the_floor_that_is_advised_leaves_out_what_nobody_answered_well(tmp_path, scale):
+    rows = [
+        row
+        for i in range(8)
+        for row in instruction(
+            str(i), f"{i}?", small=-scale, large=scale / 3 if i > 4 else -scale, other=-scale
+        )
+    ]
+    pool = write(tmp_path / "pool.parquet", rows)
+    (line,) = (line for line in choose(pool, 3).warnings if "set a floor" in line)
+    band = line.split("`keep='")[1].removesuffix("'`")
+    found = choose(pool, 3, keep=band)
+    assert sorted(found.chosen) == ["5", "6", "7"]
+    assert not any("set a floor" in line for line in found.warnings)
+
+
 def test_a_warning_where_a_poor_answer_is_trained_on_though_a_better_one_is_there(tmp_path):
     rows = [row for i in range(4) for row in instruction(str(i), f"{i}?", small=0.0, large=i % 2, other=0.0)]
     pool = write(tmp_path / "pool.parquet", rows)
@@ -688,7 +705,7 @@ def test_a_warning_where_a_poor_answer_is_trained_on_though_a_better_one_is_ther
         "in 2 of the 4 chosen instructions an answer to train on has the pool's lowest reward (0), "
         "though there is a better one; "
     )
-    best, floor = "train on the best with `answer='best'`", "set a floor, such as `keep='best_reward=10%..'`"
+    best, floor = "train on the best with `answer='best'`", "set a floor, such as `keep='best_reward=1..'`"
     assert warned(4) == []
     assert warned(4, answer="model:small") == [words + best]  # in the other two none is better
     assert warned(2, answer="model:large", weights={"difficulty": -1}) == []

@@ -442,7 +442,7 @@ def _poor_answers(found: Found) -> list[str]:
     answers, several, lowest, count = rows.answers, rows.answers.several, rows.lowest, int(chosen.sum())
     if (answers.best_reward[found.seen.eligible] == lowest).all():
         return [f"all rewards are equal ({lowest:g}), so there is nothing to choose by but the seed"]
-    floor = "set a floor, such as `keep='best_reward=10%..'`"
+    floor = f"set a floor, such as `keep='{_floor(answers.best_reward, lowest)}'`"
     poor, warnings = answers.best_reward == lowest, []
     if poor[chosen].any():
         warnings.append(
@@ -462,6 +462,15 @@ def _poor_answers(found: Found) -> list[str]:
             f"though there is a better one; {remedy}"
         )
     return warnings
+
+
+def _floor(best: FloatArray, lowest: float) -> str:
+    """A band that leaves out the lowest: a quantile; where so many rows share the lowest that it leaves out none, the next number."""
+    band = "best_reward=10%.."
+    if lowest_kept([band], "best_reward", best) > lowest:
+        return band
+    least = float(best[best > lowest].min())
+    return f"best_reward={least:g}.." if float(f"{least:g}") == least else f"best_reward={least!r}.."
 
 
 def answer_notes(answers: ChosenAnswers, *, allow_cut: bool) -> list[str]:
