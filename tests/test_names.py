@@ -33,6 +33,10 @@ PAPER = {
 }
 
 
+def test_a_path_that_ends_with_a_slash_names_its_last_folder() -> None:
+    assert read_name("/models/Meta-Llama-3.1-8B-Instruct/") == ("llama-3.1-instruct", 8)
+
+
 @pytest.mark.parametrize(
     ("name", "family", "size_b"),
     [(name, family, size) for family, models in PAPER.items() for name, size in models.items()],

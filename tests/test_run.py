@@ -16,6 +16,7 @@ from scipy.stats import rankdata, spearmanr
 
 from crowdselect.crowd import Crowd, Member
 from crowdselect.errors import BudgetError, OptionError, RewardError
+from crowdselect.methods import method_named
 from crowdselect.numeric.duplicates import normalised
 from crowdselect.pool.pool import open_pool
 from crowdselect.progress import Stages
@@ -82,10 +83,12 @@ def simple_pool(path: Path, means: dict[str, float], **more) -> Path:
     return write(path, rows)
 
 
-def choose(path: Path, budget: int, *, crowd=CROWD, stages=None, **options):
+def choose(path: Path, budget: int, *, crowd=CROWD, stages=None, method="crowd", **options):
     options = {"clusters": 0, "weights": {"difficulty": 1.0}, "cache": False, **options}
     with open_pool(path) as pool:
-        return select(pool, Options(budget=budget, **options), crowd=crowd, stages=stages)
+        return select(
+            pool, Options(budget=budget, **options), crowd=crowd, stages=stages, method=method_named(method)
+        )
 
 
 def reasons(selection) -> dict[str, str]:
@@ -692,6 +695,27 @@ def test_the_floor_that_is_advised_leaves_out_what_nobody_answered_well(tmp_path
     found = choose(pool, 3, keep=band)
     assert sorted(found.chosen) == ["5", "6", "7"]
     assert not any("set a floor" in line for line in found.warnings)
+
+
+def test_without_any_reward_there_is_no_floor_to_advise(tmp_path):
+    rows = [{k: v for k, v in row.items() if k != "score"} for row in instruction("a", "A?")]
+    pool = write(tmp_path / "pool.parquet", [row | {"level": 3} for row in rows])
+    found = choose(pool, 1, method="random", answer="random")
+    assert not any("floor" in line for line in found.warnings)
+
+
+def test_a_column_called_as_a_metric_is_told_apart_where_there_are_no_rewards(tmp_path):
+    rows = [row for i in range(20) for row in instruction(str(i), f"{i}?", difficulty=i % 4)]
+    pool = write(tmp_path / "pool.parquet", [{k: v for k, v in row.items() if k != "score"} for row in rows])
+    asked = {"method": "random", "answer": "random"}
+    with pytest.raises(OptionError, match="`keep`: difficulty is the metric, which needs rewards"):
+        choose(pool, 1, keep="difficulty=3..", **asked)
+    with pytest.raises(OptionError, match="`quota`: difficulty holds numbers.*`cluster_by='difficulty'`"):
+        choose(pool, 1, quota="difficulty=equal", **asked)
+    with open_pool(pool, columns={"own_difficulty": "difficulty"}) as renamed:
+        options = Options(budget=1, clusters=0, keep="own_difficulty=3..", answer="random")
+        (chosen,) = select(renamed, options, method=method_named("random")).chosen
+        assert int(chosen) % 4 == 3
 
 
 def test_a_warning_where_a_poor_answer_is_trained_on_though_a_better_one_is_there(tmp_path):

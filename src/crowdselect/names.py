@@ -75,7 +75,7 @@ def read_name(name: str) -> tuple[str | None, float | None]:
 
 def _words(name: str) -> list[str]:
     """Split a name into the words that describe the model itself."""
-    text = _PROVIDER.sub("", _ORGANISATION.sub("", name.strip())).lower()
+    text = _PROVIDER.sub("", _ORGANISATION.sub("", name.strip().rstrip("/"))).lower()
     text = _DECIMAL_MARK.sub(r"\1.\2", _QUANTISED_FILE.sub("", text))
     words: list[str] = []
     for word in filter(None, _BREAKS.split(text)):

@@ -466,10 +466,10 @@ def _poor_answers(found: Found) -> list[str]:
 
 def _floor(best: FloatArray, lowest: float) -> str:
     """A band that leaves out the lowest: a quantile; where so many rows share the lowest that it leaves out none, the next number."""
-    band = "best_reward=10%.."
-    if lowest_kept([band], "best_reward", best) > lowest:
+    band, better = "best_reward=10%..", best[best > lowest]
+    if not better.size or lowest_kept([band], "best_reward", best) > lowest:
         return band
-    least = float(best[best > lowest].min())
+    least = float(better.min())
     return f"best_reward={least:g}.." if float(f"{least:g}") == least else f"best_reward={least!r}.."
 
 

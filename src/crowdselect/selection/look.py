@@ -371,8 +371,13 @@ def _grouping_column(name: str, pool: Pool) -> str:
     """
     if name not in pool.columns:
         pool.column(name)  # its error names the columns that there are
-    if name in pool.reward_columns:
+    if name in pool.likely_rewards:
         raise OptionError(f"`quota`: {name} holds rewards; name a column that groups instructions")
+    if name in pool.reward_columns:
+        raise OptionError(
+            f"`quota`: {name} holds numbers, which may be of answers; name a column of texts that groups instructions, or take "
+            f"`cluster_by={name!r}`"
+        )
     return name
 
 
@@ -380,11 +385,18 @@ def _own_numbers(options: Options | None, pool: Pool) -> tuple[str, ...]:
     """The columns of the pool that bands and bins name as numbers; any other number of that name wins.
 
     Raises:
-        OptionError: It is the name of a column of `selection.parquet`.
+        OptionError: It is the name of a column of `selection.parquet`, or of a metric where there are no rewards.
     """
     if options is None:
         return ()
     rewards = (options.reward,) if isinstance(options.reward, str) else options.reward or (pool.usual_reward,)
+    if rewards == (None,):
+        for name, where in _named(options, (), pool).items():
+            if where != "weights" and name in METRICS and name in pool.columns:
+                raise OptionError(
+                    f"`{where}`: {name} is the metric, which needs rewards; the pool's own column is named by another name, "
+                    f"as with `columns='own_{name}={name}'`"
+                )
     known = {*METRICS, *rewards, *(() if options.metrics is None else number_columns(options.metrics))}
     found = {
         name: where
