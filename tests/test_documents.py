@@ -338,6 +338,10 @@ def test_ratings_of_label_studio_are_told_with_the_line_that_makes_their_mean(
     refused = run("inspect", path, "--columns", f"{named},reward=annotations")
     monkeypatch.chdir(tmp_path)
     exec(PANDAS + refused.err.partition("with reward=reward in --columns: ")[2], {})
+    again = run("inspect", "pool.jsonl")
+    again.refuses(f"name them with --columns {named}")
+    assert "reward=annotations" not in again.err  # the mean is there
+    run("inspect", "pool.jsonl", "--columns", f"{named},reward=annotations").refuses("annotations is a list")
     columns = dict(part.split("=") for part in f"{named},reward=reward,id=data.prompt".split(","))
     with open_pool("pool.jsonl", columns=columns) as pool:
         assert np.array_equal(pool.scores("reward"), np.array([[2.5, 5], [np.nan, 4]]), equal_nan=True)

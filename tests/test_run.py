@@ -710,7 +710,7 @@ def test_a_column_called_as_a_metric_is_told_apart_where_there_are_no_rewards(tm
     asked = {"method": "random", "answer": "random"}
     with pytest.raises(OptionError, match="`keep`: difficulty is the metric, which needs rewards"):
         choose(pool, 1, keep="difficulty=3..", **asked)
-    with pytest.raises(OptionError, match="`quota`: difficulty holds numbers.*`cluster_by='difficulty'`"):
+    with pytest.raises(OptionError, match=r"`quota`: difficulty holds numbers.*`cluster_by='difficulty'`"):
         choose(pool, 1, quota="difficulty=equal", **asked)
     with open_pool(pool, columns={"own_difficulty": "difficulty"}) as renamed:
         options = Options(budget=1, clusters=0, keep="own_difficulty=3..", answer="random")

@@ -13,7 +13,7 @@ from crowdselect.pool.folders import ModelsIn
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.idlike import id_columns
 from crowdselect.pool.inner import parts_inside, ratings_inside
-from crowdselect.pool.layouts import LAYOUTS, NAMED_MODELS
+from crowdselect.pool.layouts import LAYOUTS, NAMED_MODELS, says_reward
 from crowdselect.pool.parts import ANSWER_LISTS, POLICIES, Names, has_lists
 from crowdselect.pool.rowforms import (
     Fitted,
@@ -171,7 +171,8 @@ def _with_parts_inside(
     numbers = FORMS["matrix"].fit(columns, names, how) if names.asked else None
     telling = {"completions": "ultrafeedback", "model_names": "distilabel", "generations": "samples"}
     closest = next((form for what, form in telling.items() if what in inside), "long")
-    ratings = ratings_inside(columns)
+    has_reward = any(says_reward(name) and is_number(kind) for name, kind in columns.items())
+    ratings = None if has_reward else ratings_inside(columns)
     inside |= {} if ratings is None or "response" not in inside else {"reward": ratings}
     listed = ", ".join(inside.values())
     named = f"`columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"

@@ -409,7 +409,12 @@ class _Rewriting:
             name: what for what, name in self._how.named.items() if what not in PARTS and name not in taken
         }
         odd = [
-            n for n, what in named.items() if what not in self._seen or not is_number(self._seen[what].kind())
+            name
+            for name, what in named.items()
+            if self._columns[name].name
+            in {"list", "struct"}  # a column of its own may be called as it is to be
+            or what not in self._seen
+            or not is_number(self._seen[what].kind())
         ]
         for number in range(len(self._found.files) if odd else 0):
             for at, row in self._read(number, [*self._wanted, *odd]):
