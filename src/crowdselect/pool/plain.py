@@ -40,7 +40,6 @@ from crowdselect.pool.content import (
     written,
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
-from crowdselect.pool.folders import models_in
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
@@ -50,6 +49,7 @@ from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
+from crowdselect.pool.pathmodels import named_in
 from crowdselect.pool.rendered import DECODED, NEARLY_ALL, decoded
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -330,7 +330,7 @@ class _Rewriting:
                 )
             return None, names
         try:
-            form = fitted(columns, names, how, path=found.path, models_in=models_in(found.files))
+            form = fitted(columns, names, how, path=found.path, named_in=named_in(found.files))
         except LayoutError:
             self._refuse_text_scores(names.taken, every=True)
             raise

@@ -1,0 +1,110 @@
+"""Results as Qwen2.5-Math's evaluation leaves them: MODEL/math_eval/TASK/test_*.jsonl, the right answer in `answer`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import Ran
+from crowds import write
+from crowdselect import open_pool
+from crowdselect.errors import InputError, LayoutError, OptionError
+
+NAMES = ("ash-1b", "elm-2b", "oak-7b")
+N = 12
+
+
+def row(i: int, j: int) -> dict[str, Any]:
+    right = (i + j) % 3 > 0
+    said = f"It is {i * i if right else j}, says {NAMES[j]}: {i}."
+    pred = str(i * i if right else j)
+    known = {"idx": i, "question": f"What is {i} times {i}?", "gt_cot": "None", "gt": str(i * i)}
+    return known | {
+        "answer": str(i * i),
+        "code": [said],
+        "pred": [pred],
+        "report": [None],
+        "score": [right],
+    }
+
+
+def results(folder: Path, *, tasks: tuple[str, ...] = ("hard",), names: tuple[str, ...] = NAMES) -> Path:
+    """A folder per model; the first has its rows in two files, as a run that was cut in two."""
+    for j, name in enumerate(names):
+        for task in tasks:
+            place = folder / "runs" / name / "math_eval" / task
+            place.mkdir(parents=True)
+            rows = [row(i, j) for i in range(N)]
+            cut = N // 2 if j == 0 else N
+            write(place, rows[:cut], "jsonl", "run_s0_e-1")
+            if cut < N:
+                write(place, rows[cut:], "jsonl", "run_s6_e-1")
+    return folder / "runs"
+
+
+# The level of folders that names the model
+
+
+def test_the_level_that_differs_names_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
+    path = results(tmp_path)
+    run("inspect", str(path)).refuses("name one with --split test")
+    run("inspect", str(path), "--split", "test").refuses(
+        "--model-from folder takes the model from names of folders (ash-1b, elm-2b, oak-7b)"
+    )
+    for place in (str(path), f"{path}/*/math_eval/hard/*.jsonl", f"{path}/**/run_*"):
+        with open_pool(place, model_from="folder", columns={"response": "code"}) as pool:
+            assert pool.models == NAMES
+            assert pool.layout == "samples"
+            want = [[float((i + j) % 3 > 0) for j in range(3)] for i in range(N)]
+            by_text = dict(zip(pool.text_array.to_pylist(), pool.scores().tolist(), strict=True))
+            assert [by_text[f"What is {i} times {i}?"] for i in range(N)] == want
+
+
+def test_several_levels_are_named(run: Callable[..., Ran], tmp_path: Path) -> None:
+    path = results(tmp_path, tasks=("easy", "hard"))
+    said = run("inspect", str(path), "--model-from", "folder")
+    said.refuses(
+        "the folders differ at several levels: 1 (ash-1b, elm-2b, oak-7b); 3 (easy, hard); say which level names the model, "
+        "as with --model-from folder:1"
+    )
+    with open_pool(path, model_from="folder:1", columns={"response": "code"}) as pool:
+        assert pool.models == NAMES
+    with open_pool(path, model_from="folder:3", columns={"response": "code"}) as pool:
+        assert pool.models == ("easy", "hard")
+    with open_pool(f"{path}/*/*/easy/*", model_from="folder", columns={"response": "code"}) as pool:
+        assert pool.models == NAMES
+
+
+def test_one_model_under_several_folders_is_asked_for(tmp_path: Path) -> None:
+    path = results(tmp_path, names=NAMES[:1])
+    with pytest.raises(InputError, match=r"several folders may be the model: 1 \(ash-1b\); 2 \(math_eval\)"):
+        open_pool(path, model_from="folder")
+    with open_pool(path, model_from="folder:1", columns={"response": "code"}) as pool:
+        assert pool.models == NAMES[:1]
+    with open_pool(path / "ash-1b" / "math_eval" / "hard", model_from="folder") as pool:
+        assert pool.models == ("hard",)
+
+
+def test_a_file_outside_of_the_level_is_told(tmp_path: Path) -> None:
+    path = results(tmp_path)
+    write(path, [row(0, 0)], "jsonl", "more")
+    for level in ("folder", "folder:2"):
+        with pytest.raises(
+            InputError, match=r"more.jsonl: lies in no folder of level|several levels: 1 .*; 2 "
+        ):
+            open_pool(f"{path}/**/*.jsonl", model_from=level)
+    for odd in ("folder:0", "folder:", "folders", "file:1"):
+        with pytest.raises(OptionError, match=r"unknown; choose file, folder, or a level of folders such as"):
+            open_pool(path, model_from=odd)
+
+
+def test_files_are_proposed_where_they_say_sizes(tmp_path: Path) -> None:
+    for task in ("easy", "hard"):
+        (tmp_path / task).mkdir()
+        for j, name in enumerate(NAMES):
+            write(tmp_path / task, [row(i, j) for i in range(N)], "jsonl", name)
+    with pytest.raises(
+        LayoutError, match=r"`model_from='file'` takes the model from names of files \(ash-1b"
+    ):
+        open_pool(tmp_path)
