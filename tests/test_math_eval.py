@@ -82,7 +82,8 @@ def test_one_model_under_several_folders_is_asked_for(tmp_path: Path) -> None:
         open_pool(path, model_from="folder")
     with open_pool(path, model_from="folder:1", columns={"response": "code"}) as pool:
         assert pool.models == NAMES[:1]
-    with open_pool(path / "ash-1b" / "math_eval" / "hard", model_from="folder") as pool:
+    inner = path / "ash-1b" / "math_eval" / "hard"
+    with open_pool(inner, model_from="folder", columns={"response": "code"}) as pool:
         assert pool.models == ("hard",)
 
 
@@ -108,3 +109,53 @@ def test_files_are_proposed_where_they_say_sizes(tmp_path: Path) -> None:
         LayoutError, match=r"`model_from='file'` takes the model from names of files \(ash-1b"
     ):
         open_pool(tmp_path)
+
+
+# The right answer is nobody's
+
+
+def test_the_right_answer_is_not_taken_for_that_of_the_models(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    path = results(tmp_path)
+    run("inspect", str(path), "--model-from", "folder").refuses(
+        "answer is the same for all models of an id, so it is the right one; code may hold what the models "
+        "answered: name it with --columns response=code; if none does, say so with --columns reference=answer"
+    )
+    with open_pool(path, model_from="folder", columns={"reference": "answer"}) as pool:
+        assert not pool.has_responses
+
+
+@pytest.mark.parametrize("named", [{}, {"id": "idx"}])
+def test_so_it_is_with_a_column_of_models(named: dict[str, str], tmp_path: Path) -> None:
+    rows = [row(i, j) | {"model": NAMES[j]} for i in range(N) for j in range(3)]
+    with pytest.raises(LayoutError, match=r"so it is the right one; code may .*`columns='response=code'`"):
+        open_pool(write(tmp_path, rows, "jsonl"), columns=named)
+
+
+def test_what_another_column_of_right_answers_holds_is_one(tmp_path: Path) -> None:
+    path = write(tmp_path, [row(i, 0) for i in range(N)], "jsonl")
+    with pytest.raises(LayoutError, match=r"answer is what gt is in all rows, .*`columns='response=code'`$"):
+        open_pool(path, model="ash-1b")
+    with open_pool(path, model="ash-1b", columns={"response": "code"}) as pool:
+        assert pool.has_responses
+
+
+def test_answers_of_models_stay_answers(tmp_path: Path) -> None:
+    """Also where some column of right answers is beside them, and labels differ."""
+    rows = [
+        {
+            "question": f"{i}?",
+            "gt": str(i),
+            "model": name,
+            "answer": str(i + (i + j) % 3),
+            "verdict": "ab"[j > 1],
+        }
+        for i in range(N)
+        for j, name in enumerate(NAMES)
+    ]
+    with open_pool(write(tmp_path, rows, "jsonl")) as pool:
+        assert pool.has_responses
+    shared = [one | {"answer": one["gt"], "score": 1.0} for one in rows]
+    with open_pool(write(tmp_path, shared, "jsonl")) as pool:  # a verdict is no answer
+        assert not pool.has_responses
