@@ -9,7 +9,7 @@ import pytest
 from commands import Ran
 from crowds import write
 from crowdselect import open_pool
-from crowdselect.errors import InputError, LayoutError, OptionError
+from crowdselect.errors import InputError, LayoutError, OptionError, RewardError
 
 NAMES = ("ash-1b", "elm-2b", "oak-7b")
 N = 12
@@ -18,10 +18,10 @@ N = 12
 def row(i: int, j: int) -> dict[str, Any]:
     right = (i + j) % 3 > 0
     said = f"It is {i * i if right else j}, says {NAMES[j]}: {i}."
-    pred = str(i * i if right else j)
-    known = {"idx": i, "question": f"What is {i} times {i}?", "gt_cot": "None", "gt": str(i * i)}
+    pred = f"{i * i if right else j} m"
+    known = {"idx": i, "question": f"What is {i} times {i}?", "gt_cot": "None", "gt": f"{i * i} m"}
     return known | {
-        "answer": str(i * i),
+        "answer": f"{i * i} m",
         "code": [said],
         "pred": [pred],
         "report": [None],
@@ -119,7 +119,7 @@ def test_the_right_answer_is_not_taken_for_that_of_the_models(
 ) -> None:
     path = results(tmp_path)
     run("inspect", str(path), "--model-from", "folder").refuses(
-        "answer is the same for all models of an id, so it is the right one; code may hold what the models "
+        "answer is the same for all models of an id, so it is the right one; code or pred may hold what the models "
         "answered: name it with --columns response=code; if none does, say so with --columns reference=answer"
     )
     with open_pool(path, model_from="folder", columns={"reference": "answer"}) as pool:
@@ -129,13 +129,17 @@ def test_the_right_answer_is_not_taken_for_that_of_the_models(
 @pytest.mark.parametrize("named", [{}, {"id": "idx"}])
 def test_so_it_is_with_a_column_of_models(named: dict[str, str], tmp_path: Path) -> None:
     rows = [row(i, j) | {"model": NAMES[j]} for i in range(N) for j in range(3)]
-    with pytest.raises(LayoutError, match=r"so it is the right one; code may .*`columns='response=code'`"):
+    with pytest.raises(
+        LayoutError, match=r"so it is the right one; code or pred may .*`columns='response=code'`"
+    ):
         open_pool(write(tmp_path, rows, "jsonl"), columns=named)
 
 
 def test_what_another_column_of_right_answers_holds_is_one(tmp_path: Path) -> None:
     path = write(tmp_path, [row(i, 0) for i in range(N)], "jsonl")
-    with pytest.raises(LayoutError, match=r"answer is what gt is in all rows, .*`columns='response=code'`$"):
+    with pytest.raises(
+        LayoutError, match=r"answer is what gt is in all rows, .*code or pred .*`columns='response=code'`$"
+    ):
         open_pool(path, model="ash-1b")
     with open_pool(path, model="ash-1b", columns={"response": "code"}) as pool:
         assert pool.has_responses
@@ -159,3 +163,73 @@ def test_answers_of_models_stay_answers(tmp_path: Path) -> None:
     shared = [one | {"answer": one["gt"], "score": 1.0} for one in rows]
     with open_pool(write(tmp_path, shared, "jsonl")) as pool:  # a verdict is no answer
         assert not pool.has_responses
+
+
+# Scores in lists beside the answers
+
+
+@pytest.mark.parametrize("more", [[], ["--skip-invalid"]])
+def test_a_score_in_a_list_names_the_answers_beside_it(
+    more: list[str], run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    path = str(results(tmp_path))
+    given = ["--model-from", "folder", "--columns"]
+    said = run("inspect", path, *given, "response=answer", *more)
+    assert said.code == 0
+    told = "; a list, as long as that in code and in pred: if the answers are there, --columns response=code reads both"
+    assert "score is '[" in said.err
+    assert told in said.err
+    assert "--skip-invalid leaves" not in said.err
+    assert "line that reads them" not in said.out
+    run("select", path, *given, "response=answer", *more, "--budget", "3", "-o", "out").refuses(told)
+    said = run("inspect", path, *given, "response=code", *more)
+    assert (said.code, "Reward columns" in said.out) == (0, True)
+
+
+def test_other_lists_of_scores_are_told_without_a_way_that_leads_nowhere(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": str(i),
+            "prompt": f"{i}?",
+            "model": name,
+            "output": f"{name}: {i}",
+            "score": [1, i],
+            "tags": ["a"],
+        }
+        for i in range(N)
+        for name in NAMES
+    ]
+    with (
+        open_pool(write(tmp_path, rows, "jsonl")) as pool,
+        pytest.raises(RewardError, match=r"score is '\[1,0\]' at .*; wanted a number$"),
+    ):
+        pool.reward_name(None)
+
+
+# Answers that stand twice
+
+
+def test_an_answer_that_stands_twice_names_both_places(tmp_path: Path) -> None:
+    path = results(tmp_path)
+    named = {"response": "code"}
+    with (
+        open_pool(path, model_from="folder:3", columns=named) as pool,
+        pytest.raises(
+            InputError, match=r"model 'hard', sample 0 \(.*runs/ash-1b/.*: row \d+; .*runs/elm-2b/"
+        ) as told,
+    ):
+        pool.scores_of_part("score")
+    assert (
+        "if these files are of two models, let `model_from` name another folder or the file; else drop"
+        in str(told.value)
+    )
+    (path / "ash-1b" / "math_eval" / "hard" / "run_s6_e-1.jsonl").unlink()
+    rows = [row(i, 0) | {"pred": ["odd"]} for i in range(2)]
+    write(path / "ash-1b" / "math_eval" / "hard", [row(0, 0), *rows], "jsonl", "run_s0_e-1")
+    with (
+        open_pool(path, model_from="folder", columns=named) as pool,
+        pytest.raises(
+            InputError, match=r"'ash-1b', sample 0 \(.*: row 1; .*: row 2\); wanted each once; drop one"
+        ),
+    ):
+        pool.scores_of_part("score")
