@@ -78,7 +78,9 @@ def test_several_levels_are_named(run: Callable[..., Ran], tmp_path: Path) -> No
 
 def test_one_model_under_several_folders_is_asked_for(tmp_path: Path) -> None:
     path = results(tmp_path, names=NAMES[:1])
-    with pytest.raises(InputError, match=r"several folders may be the model: 1 \(ash-1b\); 2 \(math_eval\)"):
+    with pytest.raises(
+        InputError, match=r"several folders may be the model: 1 \(ash-1b\); 2 \(math_eval\).*`model='NAME'`"
+    ):
         open_pool(path, model_from="folder")
     with open_pool(path, model_from="folder:1", columns={"response": "code"}) as pool:
         assert pool.models == NAMES[:1]

@@ -96,12 +96,14 @@ def _folders(
             shown = "; ".join(
                 f"{at + 1} ({_listed([parts[at] for parts in inside if len(parts) > at])})" for at in levels
             )
-            which = (
-                "the folders differ at several levels" if differing else "several folders may be the model"
-            )
+            at = f"`model_from='folder:{levels[0] + 1}'`"
+            if differing:
+                raise InputError(
+                    f"{path}: the folders differ at several levels: {shown}; say which level names the model, as with {at}"
+                )
             raise InputError(
-                f"{path}: {which}: {shown}; say which level names the model, as with `model_from='folder:{levels[0] + 1}'`"
-                + ("" if differing else ", or name it with `model='NAME'`")
+                f"{path}: several folders may be the model: {shown}; name it with `model='NAME'`, or say which level does, as "
+                f"with {at}"
             )
         level = differing[0] + 1
     short = next((file for file, parts in zip(files, inside, strict=True) if len(parts) < level), None)
