@@ -202,8 +202,8 @@ read_options = bundle(
     _pool("--model", metavar="NAME", help="The model that gave all answers, if no column names it."),
     _pool(
         "--model-from",
-        metavar="file|folder",
-        help="Name the model after the file, or after its folder.",
+        metavar="file|folder[:N]",
+        help="Name the model after the file, or after the folder that differs (or the Nth below the path).",
     ),
     _part_options,
     _pool("--filter", metavar="NAME", help="The filter of lm-evaluation-harness whose scores are read."),

@@ -136,7 +136,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         _print_rewards(rewards)
     elif found["reward_as_text"]:
         say(
-            "No reward column yet: the warning below says which holds texts that may be scores, and the line that reads them. "
+            "No reward column yet: the warning below says which may hold scores, and what it holds instead of numbers. "
             "If it is no reward, score the answers, or name a second file of rewards with `rewards`.\n"
         )
     else:

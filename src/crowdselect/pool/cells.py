@@ -153,17 +153,36 @@ def refuse_infinite(
 
 
 def not_numeric(
-    path: str, reward: str, found: tuple[str, str] | None, *, column: bool = False
+    path: str,
+    reward: str,
+    found: tuple[str, str] | None,
+    *,
+    column: bool = False,
+    beside: Sequence[str] = (),
 ) -> RewardError:
-    """Say what stands where a reward should; `column` where the reward is a column of the file, all of which may be so."""
+    """Say what stands where a reward should.
+
+    Args:
+        path: The file.
+        reward: The reward.
+        found: A place and the value there; None = it is empty.
+        column: The reward is a column of the file, all of which may be so.
+        beside: Columns with lists of texts that are as long as the lists of the reward.
+    """
     if found is None:
         return RewardError(
             f"{path}: {reward} holds no number (it is empty, or numbers written as text); wanted numbers"
         )
     place, value = found
+    told = f"{path}: {reward} is {value[:60]!r} at {place}"
+    if beside:
+        return RewardError(
+            f"{told}; a list, as long as that in {' and in '.join(beside)}: if the answers are there, "
+            f"`columns='response={beside[0]}'` reads both"
+        )
     wanted = wants_number(value, [reward] if column else [], path)
     wanted = wanted or "wanted a number"
-    if wanted.startswith("wanted a number") and REWARD.search(reward):
+    if wanted.startswith("wanted a number") and REWARD.search(reward) and not value.startswith("["):
         skip = " (`skip_invalid=True` leaves such rows out where most are numbers)"
         wanted = wanted.replace("wanted a number", f"wanted a number{skip}", 1)
-    return RewardError(f"{path}: {reward} is {value[:60]!r} at {place}; {wanted}")
+    return RewardError(f"{told}; {wanted}")

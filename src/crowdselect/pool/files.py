@@ -24,12 +24,13 @@ from crowdselect.errors import InputError, OptionError
 from crowdselect.hubaccess import hub_failure
 from crowdselect.pool.batchservice import is_of_service
 from crowdselect.pool.databases import MAGIC, told
-from crowdselect.pool.folders import DESCRIPTIONS, data_files, model_of, models_in
+from crowdselect.pool.folders import DESCRIPTIONS, data_files
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.hub import HUB, hub_address
 from crowdselect.pool.inspectlogs import CONVERT, Run, counting, runs_in
 from crowdselect.pool.inspectlogs import told as told_of_runs
 from crowdselect.pool.lmeval import Log, is_log, logs_in
+from crowdselect.pool.pathmodels import models_of
 from crowdselect.textfile import MARK, broken_archive, check_file, check_text, open_text, too_deep
 
 FileType = Literal["parquet", "arrow", "json", "csv"]
@@ -137,13 +138,8 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
             *told_of_runs(runs, taken),
         )
         return FoundFiles(path, tuple(run.file for run in taken), kind, notes=notes, runs=tuple(taken))
-    models = tuple(model_of(file, place or Path(), how) for file in files)
-    if how.model_from == "file" and len(set(models)) == 1 and models_in(files) == "folder":
-        raise InputError(
-            f"{path}: all {len(files)} files have one name, {models[0]!r}, and would be answers of one model; take the model from "
-            "their folders with `model_from='folder'`"
-        )
-    told = f"the model is the name of the {how.model_from or 'folder model=NAME'}"
+    models = tuple(models_of(files, path, place, how.model_from))
+    told = f"the model is the name of the {(how.model_from or 'folder model=NAME').partition(':')[0]}"
     return FoundFiles(path, files, kind, models if any(models) else (), notes, told)
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
-from urllib.parse import unquote
+from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.howread import HowRead
@@ -29,8 +28,6 @@ _PATTERNS = {
 }
 _SHARD = re.compile(r"(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.")
 """A file of the Hub is named by its split, whatever that is called."""
-ModelsIn = Literal["file", "folder"]
-_HIVE = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,53 +65,6 @@ def data_files(
     if parts:
         return _configured(folder, below, parts, how)
     return _by_name(folder, files, how)
-
-
-def model_of(file: Path, folder: Path, how: HowRead) -> str | None:
-    """The model that a file's path names: by `model_from`, or by a folder `model=NAME`; None where it names none.
-
-    Example:
-        >>> model_of(Path("crowd/model=qwen-7b/part.parquet"), Path("crowd"), HowRead())
-        'qwen-7b'
-    """
-    if how.model_from == "file":
-        return _stem(file)
-    if how.model_from == "folder":
-        return file.parent.name
-    inside = file.relative_to(folder).parts[:-1] if file.is_relative_to(folder) else ()
-    named = [match[2] for match in map(_HIVE.fullmatch, inside) if match is not None and match[1] == "model"]
-    return unquote(named[-1]) if named else None
-
-
-def models_in(files: Sequence[Path]) -> ModelsIn:
-    """Say what may be named as the models are: the folders of files that have one name, or numbers, in several of them; else files.
-
-    Example:
-        >>> models_in([Path("runs/ash-1b/0.jsonl"), Path("runs/oak-7b/0.jsonl")]), models_in([Path("runs/ash-1b.jsonl")])
-        ('folder', 'file')
-    """
-    names = {_stem(file) for file in files}
-    alike = len(names) == 1 or all(name.isdecimal() for name in names)
-    return "folder" if alike and len({file.parent for file in files}) > 1 else "file"
-
-
-def _stem(file: Path) -> str:
-    """The name of a file without what says its type; a model's name may hold dots."""
-    name = file.name
-    for ending in (
-        ".gz",
-        ".zst",
-        ".parquet",
-        ".jsonl",
-        ".ndjson",
-        ".json",
-        ".csv",
-        ".tsv",
-        ".arrow",
-        ".feather",
-    ):
-        name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    return name
 
 
 def _saved(folder: Path, how: HowRead) -> tuple[tuple[Path, ...], tuple[str, ...]] | None:

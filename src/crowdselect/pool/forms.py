@@ -9,12 +9,12 @@ from crowdselect.pool.batchservice import fit_batch, refuse_batch
 from crowdselect.pool.battles import PAIR, fit_battles, pair_of, sides_of
 from crowdselect.pool.columns import Columns
 from crowdselect.pool.fastchat import refuse_fastchat
-from crowdselect.pool.folders import ModelsIn
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.idlike import id_columns
 from crowdselect.pool.inner import parts_inside, ratings_inside
 from crowdselect.pool.layouts import LAYOUTS, NAMED_MODELS, says_reward
 from crowdselect.pool.parts import ANSWER_LISTS, POLICIES, Names, has_lists
+from crowdselect.pool.pathmodels import FILES, Named
 from crowdselect.pool.rowforms import (
     Fitted,
     Form,
@@ -35,9 +35,7 @@ from crowdselect.pool.wideforms import (
 )
 
 
-def fitted(
-    columns: Columns, names: Names, how: HowRead, *, path: str, models_in: ModelsIn = "file"
-) -> Fitted:
+def fitted(columns: Columns, names: Names, how: HowRead, *, path: str, named_in: Named = FILES) -> Fitted:
     """Find the form of a file.
 
     Args:
@@ -45,7 +43,7 @@ def fitted(
         names: From `names_of`.
         how: Its `layout` forces a form.
         path: For messages.
-        models_in: What may be named as the models are: each file, or its folder.
+        named_in: What may be named as the models are: each file, or its folder.
 
     Raises:
         LayoutError: No form fits; the closest is named, and what it lacks.
@@ -55,7 +53,7 @@ def fitted(
     named = names.model is not None or how.model is not None or has_lists(columns)
     apart = sides_of(columns) or pair_of(columns)
     if apart and not named and fit_battles(columns, names, how) is None:
-        raise no_form(columns, names, how, path=path, models_in=models_in)
+        raise no_form(columns, names, how, path=path, named_in=named_in)
     if how.layout is not None and how.layout not in {*FORMS, *LAYOUTS}:
         raise LayoutError(
             f"`layout={how.layout!r}` is unknown; choose one of: {', '.join({**LAYOUTS, **FORMS})}"
@@ -65,7 +63,7 @@ def fitted(
             found = form.fit(columns, names, how)
             if found is not None and (how.layout is not None or not _unread(columns, names, name)):
                 return found
-    raise no_form(columns, names, how, path=path, models_in=models_in)
+    raise no_form(columns, names, how, path=path, named_in=named_in)
 
 
 def _unread(columns: Columns, names: Names, form: str) -> dict[str, str]:
@@ -94,7 +92,7 @@ def no_instruction(path: str, name: str) -> LayoutError:
 
 
 def no_form(
-    columns: Columns, names: Names, how: HowRead, *, path: str, models_in: ModelsIn = "file"
+    columns: Columns, names: Names, how: HowRead, *, path: str, named_in: Named = FILES
 ) -> LayoutError:
     """Say what is closest, and what it lacks."""
     listed = ", ".join(list(columns)[:40]) + (", ..." if len(columns) > 40 else "")
@@ -116,7 +114,7 @@ def no_form(
         return LayoutError(
             f"{path}: not a {how.layout} pool; found the columns {listed}; wanted {(FORMS.get(how.layout) or LAYOUTS[how.layout]).needs}"
         )
-    closest = _closest(columns, names, how, models_in)
+    closest = _closest(columns, names, how, named_in)
     if closest is not None:
         lacks, remedy = closest
         return LayoutError(f"{path}: closest is the layout {lacks}; found {listed}; {remedy}")
@@ -131,7 +129,7 @@ def no_form(
     )
 
 
-def _closest(columns: Columns, names: Names, how: HowRead, models_in: ModelsIn) -> tuple[str, str] | None:
+def _closest(columns: Columns, names: Names, how: HowRead, named_in: Named) -> tuple[str, str] | None:
     """The closest layout and what it lacks, and what to do; None where nothing is close."""
     if sides_of(columns) and not names.asked and names.id is None:
         return "battles, which lacks the instruction", "name the column with `columns='instruction=COLUMN'`"
@@ -143,8 +141,8 @@ def _closest(columns: Columns, names: Names, how: HowRead, models_in: ModelsIn) 
     answers = [n for n in (names.response, *lists, *numbered, names.messages) if n is not None]
     if names.model is None and answers:
         remedy = (
-            f"name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the {models_in}s' "
-            f"names with `model_from='{models_in}'`"
+            f"name the model with `model='NAME'`, its column with `columns='model=COLUMN'`, or take it from the {named_in.what}s' "
+            f"names with `model_from='{named_in.what}'`{named_in.examples}"
         )
         policies = [name for name in columns if name.strip().casefold() in POLICIES]
         untaken = "is not taken for it, since it does not tell apart the answers to a prompt"
@@ -153,8 +151,8 @@ def _closest(columns: Columns, names: Names, how: HowRead, models_in: ModelsIn) 
         return f"{closest}, which lacks the model that gave the answers in {answers[0]!r}", remedy
     if names.model is None and names.asked:
         remedy = (
-            f"name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='{models_in}'` takes the model from "
-            f"names of {models_in}s"
+            f"name their columns with `columns='response=COLUMN,model=COLUMN'`; `model_from='{named_in.what}'` takes the model from "
+            f"names of {named_in.what}s{named_in.examples}"
         )
         numbers = [name for name, kind in columns.items() if is_number(kind) and name not in names.taken]
         remedy += f"; {NAMED_MODELS}" if len(numbers) > 1 else ""

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from crowdselect.errors import OptionError
 from crowdselect.pool.layouts import says_model
+from crowdselect.pool.pathmodels import MODEL_FROM
 
 ReasoningUse = Literal["keep", "drop"]
 EMPTY: Literal["empty"] = "empty"
@@ -52,7 +53,8 @@ class HowRead:
     model: str | None = None
     """The model that gave all answers, where no column says so."""
     model_from: str | None = None
-    """`file` or `folder`: the model is the name of the file, or of the folder that it lies in."""
+    """The model is the name of the file (`file`) or of a folder on the way to it: of the one level that differs between files
+    (`folder`), or of a level below the path (`folder:2`)."""
     subset: str | None = None
     """Which configuration of a data set."""
     split: str | None = None
@@ -84,8 +86,10 @@ class HowRead:
         object.__setattr__(self, "known_models", tuple(odd))
         given = (self.missing,) if isinstance(self.missing, int | float | str) else self.missing
         object.__setattr__(self, "missing", tuple(EMPTY if one == EMPTY else _number(one) for one in given))
-        if self.model_from not in {None, "file", "folder"}:
-            raise OptionError(f"`model_from={self.model_from}` is unknown; choose file or folder")
+        if self.model_from is not None and not MODEL_FROM.fullmatch(self.model_from):
+            raise OptionError(
+                f"`model_from={self.model_from}` is unknown; choose file, folder, or a level of folders such as folder:2"
+            )
         if self.model is not None and self.model_from is not None:
             raise OptionError("`model` and `model_from` both say whose answers they are; give one of them")
         if self.reasoning not in get_args(ReasoningUse):

@@ -1,8 +1,9 @@
 """Which cell (instruction, model) each answer belongs to, and in which order answers are gone through."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from crowdselect.pool.source import NUMBER, Source
 from crowdselect.seeding import UInt64Array, content_hash, reseeded, seeded_hash
 from crowdselect.types import FloatArray, IntArray, ObjectArray
 
+DROP_ONE = "drop one, or number them in a column `sample`"
+"""What to do where an answer stands twice."""
 _LARGEST = 2.0**53  # whole numbers below this are told apart
 _SMALL = 1 << 20  # numbers of samples below this are put in order by counting
 _ROOMY = 4  # as long as there are so many times as many places as answers at most
@@ -51,9 +54,12 @@ def sorted_keys(
     index: Index,
     names: Sequence[str],
     path: str,
-    way_out: str = "drop one, or number them in a column `sample`",
+    way_out: str = DROP_ONE,
+    places: Callable[[IntArray], Sequence[tuple[Path, str]]] | None = None,
 ) -> AnswerKeys:
     """Put answers in the order of (instruction, model, sample), each of which may stand once; else `way_out` says what to do.
+
+    `places` gives the file and the place of answers, for the message.
 
     Raises:
         InputError: One stands twice.
@@ -61,11 +67,22 @@ def sorted_keys(
     keys, twice = ordered_keys(rows, models, samples, width=len(names))
     if twice.size:
         at = twice[0]
+        name, where = names[models[at]], ""
+        if places is not None:
+            (file, one), (beside, other) = places(twice[:2])
+            where = f" ({one}; {other})"
+            if file != beside and all(_names_model(each, name) for each in (file, beside)):
+                way_out = f"if these files are of two models, let `model_from` name another folder or the file; else {way_out}"
         raise InputError(
-            f"{path}: duplicate answer: id {index.id(rows[at])!r}, model {names[models[at]]!r}, "
-            f"sample {samples[at]:g}; wanted each once; {way_out}"
+            f"{path}: duplicate answer: id {index.id(rows[at])!r}, model {name!r}, sample {samples[at]:g}{where}; wanted each "
+            f"once; {way_out}"
         )
     return keys
+
+
+def _names_model(file: Path, model: str) -> bool:
+    """Whether the path of a file may be what the model's name was taken from."""
+    return model in file.parts or file.name.startswith(f"{model}.")
 
 
 def ordered_keys(

@@ -1,6 +1,7 @@
-"""Scores that lie in lists, as those of several annotators, or are letters: the line that makes a number of each."""
+"""Scores that lie in lists, as those of several annotators or of answers in a list, or are letters: what makes a number of each."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from crowdselect.pool.columns import Kind
@@ -130,6 +131,40 @@ def wants_letters(
         f"the letters of a scorer of inspect_ai, whose JSON logs are read as they are ({LETTERS}); pandas makes numbers of "
         f"them, to be read from {name} with {column}={column} in `columns`: {'; '.join(line)}"
     )
+
+
+def answer_lists(scores: Sequence[str | None], others: Mapping[str, Sequence[str | None]]) -> list[str]:
+    """Find the columns whose lists hold texts, one for each value of the list of scores in the same row; the longest texts first.
+
+    Args:
+        scores: Of each row, JSON.
+        others: Column → of each row, what may be JSON.
+
+    Example:
+        >>> answer_lists(["[true]", "[false]"], {"pred": ['["4"]', '["9"]'], "code": ['["It is 4."]', '["9?"]'], "unit": ["m", "m"]})
+        ['code', 'pred']
+    """
+    counts = [None if own is None else len(own) for own in map(_listed, scores)]
+    found: dict[str, int] = {}
+    for name, texts in others.items():
+        lists = [_listed(text) for text in texts]
+        alike = all(
+            own is not None and len(own) == count and all(isinstance(one, str) for one in own)
+            for own, count in zip(lists, counts, strict=True)
+            if count is not None
+        )
+        if alike and any(counts):
+            found[name] = sum(len(text or "") for text in texts)
+    return sorted(found, key=lambda name: (-found[name], name))
+
+
+def _listed(text: str | None) -> list[Any] | None:
+    """The list that a text is as JSON; None where it is none."""
+    try:
+        value = json.loads(text) if text is not None and text.startswith("[") else None
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None
 
 
 def _field(item: Kind) -> str | None:

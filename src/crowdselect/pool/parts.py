@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from crowdselect.errors import LayoutError
 from crowdselect.pool.columns import Columns, Kind
@@ -21,6 +22,8 @@ ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers",
 _LISTS_OF_MODELS = ("generation_models", "model_names", "models", "generators")
 MODEL_LISTS = (*_LISTS_OF_MODELS, "generation_model", "model_name")
 LISTS_OF_REWARDS = re.compile(r"rewards|scores|ratings|correctness_.*")
+ANSWER = "answer"
+"""A response beside a model, unless it is the right answer; see `goldanswers`."""
 ROUTED = "|model_response"
 
 
@@ -114,7 +117,7 @@ def names_of(
     how: HowRead,
     *,
     path: str,
-    same_within_id: Callable[[str, str, str], bool] | None = None,
+    why_gold: Callable[[Sequence[str], str | None], str] | None = None,
     tells_apart: Callable[[str, str], bool] | None = None,
 ) -> Names:
     """Find which column is which part: by its usual name, else by another name if one candidate alone is there.
@@ -123,7 +126,8 @@ def names_of(
         columns: Of the file.
         how: `columns` names what has other names.
         path: For messages.
-        same_within_id: Says whether a column has one value for all models of an id: (id, model, column).
+        why_gold: Says why `answer` is the right answer, empty where it is not known to be; given columns that tell instructions
+            apart, and that of the model.
         tells_apart: Says whether a column tells apart the rows that share a key: (key, column).
 
     Raises:
@@ -148,9 +152,9 @@ def names_of(
         keys = [name for name in (instruction, id_, messages) if name is not None]
         model = find("model", (), _policies(find, keys, tells_apart))
     if response is None and not routed and not has_lists(columns):
-        same = model is not None and id_ is not None and same_within_id is not None
-        reference = same and "answer" in find.free and same_within_id(id_, model, "answer")  # type: ignore[arg-type, misc]
-        response = _rarer_response(find, {instruction, id_}, model=model, how=how, reference=bool(reference))
+        keys = [name for name in (id_, instruction, messages) if name is not None]
+        gold = None if why_gold is None else partial(why_gold, keys, model)
+        response = _rarer_response(find, {instruction, id_}, model=model, how=how, why_gold=gold)
     input_too = (instruction or "").casefold() == "instruction" or "instruction" in how.named
     return Names(
         id=id_,
@@ -178,19 +182,25 @@ def _policies(
 
 
 def _rarer_response(
-    find: _Finder, taken: set[str | None], *, model: str | None, how: HowRead, reference: bool
+    find: _Finder,
+    taken: set[str | None],
+    *,
+    model: str | None,
+    how: HowRead,
+    why_gold: Callable[[], str] | None,
 ) -> str | None:
-    """The response where it has a name that means it only beside a model: `text`, `content`, or `answer` if that is none of all."""
+    """The response where it has a name that means it only beside a model: `text`, `content`, or `answer` if that is not the right one."""
     response = None
     if model is not None and how.model is None:
         response = find("response", (), [name for name in ("text", "content") if name not in taken], is_said)
     known = model is not None or how.model is not None or how.model_from is not None
-    if response is not None or not known or "answer" not in find.free:
+    if response is not None or not known or ANSWER not in find.free:
         return response
-    if reference:
-        find.notes.append("answer is the same for all models of an id: it is taken for the reference")
+    why = "" if why_gold is None else why_gold()
+    if why:
+        find.notes.append(f"{why}: it is taken for the reference")
         return None
-    return find("response", (), ("answer",), is_said)
+    return find("response", (), (ANSWER,), is_said)
 
 
 def is_list_name(name: str) -> bool:

@@ -40,8 +40,8 @@ from crowdselect.pool.content import (
     written,
 )
 from crowdselect.pool.files import FoundFiles, fingerprint
-from crowdselect.pool.folders import models_in
 from crowdselect.pool.forms import fitted, no_instruction, textless
+from crowdselect.pool.goldanswers import GoldAnswer
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import (
     chat_inside,
@@ -59,6 +59,7 @@ from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
+from crowdselect.pool.pathmodels import named_in
 from crowdselect.pool.rendered import DECODED, NEARLY_ALL, decoded
 from crowdselect.pool.rowfiles import (
     Broken,
@@ -324,13 +325,8 @@ class _Rewriting:
 
     def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
         found, how, columns = self._found, self._how, self._columns
-        names = names_of(
-            columns,
-            how,
-            path=found.path,
-            same_within_id=self._same_within_id,
-            tells_apart=self._tells_apart,
-        )
+        gold = GoldAnswer(columns, self._by_model)
+        names = names_of(columns, how, path=found.path, why_gold=gold, tells_apart=self._tells_apart)
         if not answers:
             if not names.asked and "turns" not in columns:
                 raise LayoutError(
@@ -338,8 +334,9 @@ class _Rewriting:
                     "turns; name the column with `columns='instruction=COLUMN'`"
                 )
             return None, names
+        gold.refuse_doubt(names, found.path)
         try:
-            form = fitted(columns, names, how, path=found.path, models_in=models_in(found.files))
+            form = fitted(columns, names, how, path=found.path, named_in=named_in(found.files))
         except LayoutError:
             self._refuse_text_scores(names.taken, every=True)
             raise
@@ -543,18 +540,12 @@ class _Rewriting:
         counters = {name for name, _ in counting}
         return sorted(counters) if count >= FEWEST_COUNTED and counters < names else []
 
-    def _same_within_id(self, id_: str, model: str, column: str) -> bool:
-        """Whether a column has one value for all models of an id, and some id has several models."""
-        known: dict[str, tuple[str, set[str]]] = {}
+    def _by_model(self, columns: Sequence[str], model: str | None) -> Iterator[tuple[str, Row]]:
+        """Some columns of every row, each with the model that the file is of, or that a column names."""
         for number in range(len(self._found.files)):
-            for _, row in self._read(number, [id_, model, column]):
-                if isinstance(row, Broken):
-                    continue
-                value, models = known.setdefault(str(row.get(id_)), (str(row.get(column)), set()))
-                models.add(str(row.get(model)))
-                if value != str(row.get(column)):
-                    return False
-        return any(len(models) > 1 for _, models in known.values())
+            for _, row in self._read(number, [*columns, *([model] if model else [])]):
+                if not isinstance(row, Broken):
+                    yield str(self._told[number] if self._told else row.get(model or "")), row
 
     def _tells_apart(self, key: str, column: str) -> bool:
         """Whether some rows share a key, and none of these the value of a column."""

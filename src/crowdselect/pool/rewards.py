@@ -20,7 +20,7 @@ from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index
-from crowdselect.pool.keys import AnswerKeys, first_not_number, sample_numbers, sorted_keys
+from crowdselect.pool.keys import DROP_ONE, AnswerKeys, first_not_number, sample_numbers, sorted_keys
 from crowdselect.pool.layouts import (
     FIRST_REWARDS,
     ID_COLUMNS,
@@ -30,6 +30,7 @@ from crowdselect.pool.layouts import (
     says_reward,
     unlikely,
 )
+from crowdselect.pool.listscores import answer_lists
 from crowdselect.pool.missing import without_values
 from crowdselect.pool.prompts import PoolPrompts
 from crowdselect.pool.source import Source
@@ -137,8 +138,8 @@ class RewardsFile:
             here[here] = self._answers.with_text(rows[here], models[here], asked)
         part = np.where(here, rows, -1)
         path, names = self._source.path, self._answers.models
-        turns = {} if "turn" not in self._columns.fields else {"way_out": _ONE_TURN}
-        return sorted_keys(part, models, samples, index=self._index, names=names, path=path, **turns)
+        way_out = _ONE_TURN if "turn" in self._columns.fields else DROP_ONE
+        return sorted_keys(part, models, samples, index=self._index, names=names, path=path, way_out=way_out)
 
     def _models_of(self, names: "pa.ChunkedArray") -> IntArray:
         """The place of each model among the pool's, -1 = none; under its name or another that a crowd file gives it."""
@@ -529,7 +530,20 @@ class Rewards:
 
     def _text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> RewardError:
         column = isinstance(self._own, Tall) and not self._own.nested
-        return not_numeric(self._source.path, name, answers().not_a_number(name), column=column)
+        found = answers().not_a_number(name)
+        beside = (
+            self._answers_beside(name) if column and found is not None and found[1].startswith("[") else []
+        )
+        return not_numeric(self._source.path, name, found, column=column, beside=beside)
+
+    def _answers_beside(self, name: str) -> list[str]:
+        """The columns with lists of texts as long as those of a column, in the first rows."""
+        fields = {n: sql for n, sql in self._own.fields.items() if isinstance(sql, str)}
+        rows = np.arange(min(self._source.row_count, _LOOKED_AT))
+        texts = {
+            n: self._source.take(fields[n], rows).to_pylist() for n in fields if n not in self._own.rewards
+        }
+        return answer_lists(texts.pop(name), texts)
 
 
 def same_for_all(reward: str) -> str:
@@ -548,6 +562,9 @@ def instead_of(reward: str) -> str:
 
 def _is_number(text: str) -> str:
     return f"(TRY_CAST({text} AS DOUBLE) IS NOT NULL OR regexp_full_match({text}, '{WRITTEN}'))"
+
+
+_LOOKED_AT = 100  # rows
 
 
 class SampleRewards(NamedTuple):

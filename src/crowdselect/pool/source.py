@@ -333,6 +333,10 @@ class Source:
         found = zip(self._metadata, self._leaves, strict=True)
         return all(len(at[column]) == 1 and proves_values(metadata, at[column][0]) for metadata, at in found)
 
+    def file_of(self, row: int) -> Path:
+        """The user's file that a row is of."""
+        return self.originals[int(np.searchsorted(self._ends, row, side="right"))]
+
     def place(self, row: int) -> str:
         """Name a row for a message: the file it is in, and its number there, from 1."""
         which = int(np.searchsorted(self._ends, row, side="right"))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -498,8 +499,20 @@ class TallAnswers:
             again = ordered_keys(rows, codes, samples, width=width)[1]
         if again.size:
             rows = self._without_twins(rows, codes, samples, np.sort(again))
-        keys = sorted_keys(rows, codes, samples, index=self._index, names=self.models, path=self._source.path)
+        keys = sorted_keys(
+            rows,
+            codes,
+            samples,
+            index=self._index,
+            names=self.models,
+            path=self._source.path,
+            places=self._places,
+        )
         return keys, bool(unnumbered.size)
+
+    def _places(self, answers: IntArray) -> list[tuple[Path, str]]:
+        """The file of each of some answers, and its place."""
+        return [(self._source.file_of(row), self._source.place(row)) for row in self._rows[answers].tolist()]
 
     def _with_numbers(
         self, samples: FloatArray, rows: IntArray, codes: IntArray, again: IntArray
