@@ -712,33 +712,34 @@ class _Rewriting:
         if answer.model is None:
             raise MalformedError("the model is missing; wanted its name")
         values: Row = {"model": self._repairs(answer.model), "sample": answer.sample}
-        text, odd = self._text(answer, asked)
+        text, odd, finish = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)
         values[NOT_TEXT] = odd is not None
         if odd is not None:
             self._counts.add(f"answers are {odd}: their rewards count, but only texts are trained on")
-        finish = answer.finish_reason
+        finish = answer.finish_reason if finish is None else finish
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
             column = _own_name(name)
             values[column] = self._scalar(column, value)
         return values
 
-    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, str | None]:
-        """An answer's text with its reasoning before it; and what it is where it is something other than text."""
+    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, str | None, Any]:
+        """An answer's text with its reasoning before it; what it is where it is something other than text; how it ended."""
         try:
             own = said(spelt_parts(answer.response))
             thought = said(answer.reasoning).text if answer.reasoning is not None else None
         except NotTextError:
-            return None, "something other than text"
+            return None, "something other than text", None
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
             own = self._ended(own, asked.last)
         elif asked.last is not None and self._form is not None and self._form.name == "long":
             own = asked.last
         if own.calls:
             beside = bool(spoken(own.text or "").strip())
-            return None, "texts with calls of tools" if beside else "calls of tools without a text"
-        return with_reasoning(own.text, own.reasoning if thought is None else thought), None
+            return None, "texts with calls of tools" if beside else "calls of tools without a text", None
+        whole = with_reasoning(own.text, own.reasoning if thought is None else thought)
+        return whole, None, own.finish_reason
 
     def _ended(self, own: Said, last: Said) -> Said:
         """Compare the answer that the messages end with to the row's own."""
@@ -754,7 +755,8 @@ class _Rewriting:
             raise MalformedError(
                 f"messages end with another answer ({last.text[:40]!r}) than `response` ({own.text[:40]!r})"
             )
-        return replace(own, reasoning=own.reasoning or last.reasoning, calls=last.calls)
+        finish = own.finish_reason or last.finish_reason
+        return replace(own, reasoning=own.reasoning or last.reasoning, calls=last.calls, finish_reason=finish)
 
     def _scalar(self, name: str, value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
         """A value as text, and take note of what it is."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from crowdselect.finish import finish_in, is_finish
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
@@ -415,11 +416,12 @@ def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # n
         for model in models:
             own = row.get(model)
             if isinstance(own, dict):
-                values = {n: v for n, v in own.items() if n != "content" and not isinstance(v, list | dict)}
-                yield Answer(model, response_in(own, "content"), values=values)
+                values = {n: v for n, v in own.items() if n in fields and not isinstance(v, list | dict)}
+                said = response_in(own, "content")
+                yield Answer(model, said, values=values, finish_reason=finish_in(own))
 
     inside = {name: kind for model in models for name, kind in columns[model].fields.items()}
-    fields = [name for name in inside if name != "content"]
+    fields = [name for name in inside if name != "content" and not is_finish(name)]
     return _wide("zoo", "a struct per model in columns", names, answers, models, fields, inside)
 
 
