@@ -22,6 +22,7 @@ from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
 from crowdselect.malformed import left_out_rows, malformed_rows
+from crowdselect.pool.answerkeys import scores_beside, stray_file
 from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.battles import fit_battles, unread_answers
 from crowdselect.pool.columns import Kind
@@ -220,9 +221,13 @@ class _Rewriting:
     def into(self, home: Path) -> dict[str, Any]:
         """Write a part of each file into a folder, and give the facts."""
         parts = []
+        strays: list[tuple[Path, str, int]] = []
         for number, file in enumerate(self._found.files):
             parts.append(f"part-{number:05d}.parquet")
+            bad, rows = len(self._bad), self._rows
             self._write(home / parts[-1], self._plain_rows(number, file))
+            if self._is_stray(bad, rows):
+                strays.append((file, self._bad[bad], self._rows - rows))
         slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
         split = self._decoded or 0 < NEARLY_ALL * self._texts <= self._rendered
         if slips - self._numeric or split != self._decoded:
@@ -232,6 +237,13 @@ class _Rewriting:
             merged = merged_cells(self._found.files, self._found.kind, self._names)
             if merged is not None:
                 raise merged
+            files, path = self._found.files, self._found.path
+            scores = scores_beside(files, self._found.kind, self._names, self._how.named, path=path)
+            if scores is not None:
+                raise scores
+        if 0 < len(strays) < len(self._found.files) and not self._how.skip_invalid:
+            others = [file for file in self._found.files if file not in {stray for stray, _, _ in strays}]
+            raise stray_file(*strays[0], others)
         if self._bad and not self._how.skip_invalid:
             raise malformed_rows(self._bad, self._rows)
         if not self._rows:
@@ -565,6 +577,11 @@ class _Rewriting:
             if model is not None:
                 row["model"] = model
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
+
+    def _is_stray(self, bad: int, rows: int) -> bool:
+        """Whether all rows of the file that was read are malformed for one reason; before it there were so many."""
+        reasons = {re.sub(r"^.*?: (?:row|line) \d+:? ", "", what) for what in self._bad[bad:]}
+        return 0 < self._rows - rows == len(self._bad) - bad and len(reasons) == 1
 
     def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:
         self._bad.append(f"{place}: {what}")
