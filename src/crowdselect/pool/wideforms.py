@@ -160,10 +160,33 @@ def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted
 
     taken = {*responses.values(), *(n for found in scores.values() for n in found.values())}
     unscored = [n for n in columns if n not in taken | names.taken and models_in(n, ANSWERS)]
-    said = "response_MODEL and score_MODEL" if responses else "score_MODEL, several of each model"
-    says = f"columns {said}"
+    says = f"columns {_shapes([responses, *_by_kind(scores)])}"
     says += f", but of no model: {', '.join(unscored)}" if unscored else ""
     return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
+
+
+def _by_kind(scores: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
+    """Model → column, for each kind of score."""
+    kinds = dict.fromkeys(kind for found in scores.values() for kind in found)
+    return [{model: found[kind] for model, found in scores.items() if kind in found} for kind in kinds]
+
+
+def _shapes(columns: Iterable[Mapping[str, str]]) -> str:
+    """Write the names of columns as they are, with MODEL for the model; where these differ, one of each kind.
+
+    Example:
+        >>> _shapes([{"m-1b": "m-1b", "m-7b": "m-7b"}, {"m-1b": "m-1b_score", "m-7b": "m-7b_score"}])
+        'MODEL and MODEL_score'
+    """
+    shapes = [
+        next(
+            re.sub(rf"(?<![^\W_]){re.escape(model)}(?![^\W_])", "MODEL", name)
+            for model, name in found.items()
+        )
+        for found in columns
+        if found
+    ]
+    return " and ".join(dict.fromkeys(shapes))
 
 
 def numbered_responses(columns: Columns) -> list[str]:
