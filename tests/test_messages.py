@@ -153,3 +153,87 @@ def test_a_lowest_value_that_may_mean_no_reward_is_asked_about(run, scores, mark
     again = run("inspect", "scored", "--missing", marker)
     assert "may mean no reward" not in again.err
     assert f"select scored --missing {marker} " in again.out
+
+
+def _rows(*, each, models=("x-7b", "x-70b"), count=6):
+    rows = [each(i, model, j) for i in range(count) for j, model in enumerate(models)]
+    Path("pool.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+@pytest.mark.parametrize("columns", [(), ("--columns", "response=said")])
+def test_the_command_below_a_warning_does_what_it_says(run, columns):
+    said = "said" if columns else "response"
+    _rows(
+        each=lambda i, model, j: {
+            "id": 10 * i + j,
+            "instruction": f"Question number {i}?",
+            "model": model,
+            said: f"x{i}{j}",
+            "score": i + j / 2,
+        }
+    )
+    ran = run("inspect", "pool.jsonl", *columns)
+    assert "--columns id= makes it of the text" in ran.err
+    line = next(line for line in ran.out.splitlines() if "crowdselect select" in line)
+    assert f"--columns {'response=said,' if columns else ''}id= " in line
+    again = run(*line.replace("10%", "2").split()[1:])
+    assert again.code == 0
+    assert "--columns id=" not in again.err
+
+
+def test_the_columns_that_are_read_in_pairs_are_named_as_they_are(run):
+    rows = [
+        {"prompt": f"Question {i}?", **{m: f"{m} {i}" for m in "ab"}, "a_score": i, "b_score": 9 - i}
+        for i in range(6)
+    ]
+    Path("pool.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert "column pairs: columns MODEL and MODEL_score;" in run("inspect", "pool.jsonl").out
+
+
+def test_answers_without_text_are_counted_by_the_reward_that_is_used(run):
+    _rows(
+        each=lambda i, model, j: {
+            "id": f"q{i}",
+            "instruction": f"Question {i}?",
+            "model": model,
+            "response": f"x{i}{j}" if i else "",
+            "reward": i + j / 2 if i else None,
+            "other_score": i + j,
+        }
+    )
+    assert "a reward but no text" not in run("inspect", "pool.jsonl").out
+    assert "2 with a reward but no text" in run("inspect", "pool.jsonl", "--reward", "other_score").out
+
+
+def test_a_reward_that_is_named_is_not_asked_for(run):
+    _rows(
+        each=lambda i, model, j: {
+            "id": f"q{i}",
+            "instruction": f"Question {i}?",
+            "model": model,
+            "response": f"x{i}{j}",
+            "a_score": i + j / 2,
+            "b_score": i + j,
+        }
+    )
+    assert "Several reward columns: pick one with --reward." in run("inspect", "pool.jsonl").out
+    assert "Several reward columns" not in run("inspect", "pool.jsonl", "--reward", "a_score").out
+
+
+def test_a_column_is_not_taken_for_the_name_of_a_model(run):
+    _rows(
+        each=lambda i, llm, j: {
+            "prompt": f"Question {i}?",
+            "llm": llm,
+            "completion": f"x{i}{j}",
+            "score": i + j,
+        }
+    )
+    run("inspect", "pool.jsonl", "--model", "llm").refuses(
+        "llm is a column; if it holds the models, name it with --columns model=llm"
+    )
+    assert run("inspect", "pool.jsonl", "--columns", "model=llm").code == 0
+    rows = [{"prompt": f"Question {i}?", "x-7b": f"y{i}", "score": i} for i in range(6)]
+    Path("one.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    ran = run("inspect", "one.jsonl", "--model", "x-7b", "--columns", "response=x-7b")
+    assert ran.code == 0  # the answers of one model in a column of its name

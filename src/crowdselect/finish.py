@@ -1,6 +1,7 @@
 """How an answer ended: one table for the finish reasons of all servers, used wherever an answer is read."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 Ending = Literal["finished", "cut", "filtered", "failed", "odd"]
 """`finished`; `cut`: the end is missing; `filtered`: withheld; `failed`: broken off by an error; `odd`: for an unknown reason."""
@@ -27,6 +28,30 @@ _TABLE: dict[str, Ending] = {
     **dict.fromkeys(FAILED, "failed"),
 }
 _OPEN, _CLOSED = "<think>", "</think>"
+
+
+FINISH_REASON = "finish_reason"
+"""Where a file says how an answer ended: its column, or the field of an object that holds the answer."""
+
+
+def is_finish(name: str) -> bool:
+    """Say whether a column or a field says how an answer ended, by its name.
+
+    Example:
+        >>> is_finish("Finish_Reason"), is_finish("finished")
+        (True, False)
+    """
+    return name.strip().casefold() == FINISH_REASON
+
+
+def finish_in(said: Mapping[str, Any]) -> Any:  # noqa: ANN401  (whatever a file holds)
+    """Read how an answer ended from the object that holds it; None where that does not say.
+
+    Example:
+        >>> finish_in({"text": "Hi", "finish_reason": "length"}), finish_in({"text": "Hi"})
+        ('length', None)
+    """
+    return next((value for name, value in said.items() if is_finish(name)), None)
 
 
 def ending(reason: str | None, text: str = "") -> Ending:

@@ -85,6 +85,8 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
     if columns:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
         options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
+        if found["id_doubted"]:
+            _add_columns(options, "id=")
         usual = found["usual_reward"]
         for_student = bool(found["students"])
         described = found["rewards"]
@@ -111,6 +113,14 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         )
     unanswered = found["empty_answers"] is None
     return {} if unanswered else scoring(pool, given(*POOL), alone=not found["reward_as_text"])
+
+
+def _add_columns(options: list[str], pair: str) -> None:
+    """Name one column more."""
+    if "--columns" in options:
+        options[options.index("--columns") + 1] += f",{pair}"
+    else:
+        options += ["--columns", pair]
 
 
 def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: str | None) -> Steps:

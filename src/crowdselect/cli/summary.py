@@ -165,7 +165,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         )
     usual = found["usual_reward"]
     print_crowd(found["crowd"], reward=usual if usual in rewards else next(iter(rewards), None))
-    if len(found["reward_columns"]) > 1:
+    if len(found["reward_columns"]) > 1 and len(rewards) != 1:  # one that is named is alone
         named = (
             "pick one with `reward`"
             if usual is None

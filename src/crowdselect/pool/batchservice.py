@@ -115,7 +115,7 @@ def fit_batch(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
             )
 
     says = "answers of a batch service in response.body"
-    taken = frozenset({"method", "url"} & set(columns))
+    taken = frozenset({"method", "url", "request", "body", "response"} & set(columns))
     return Fitted(
         name="batch", says=says, answers=answers, names=names.without_answer(), taken=taken, parted=parted
     )

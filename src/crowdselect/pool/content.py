@@ -10,8 +10,10 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from crowdselect.finish import finish_in
 
 Turn = dict[str, Any]
 """A message: `role` and `content`, and for tools `tool_calls`, `tool_call_id`, `name` and a content that may be None."""
@@ -73,6 +75,8 @@ class Said:
     """What was thought before it, where that stands apart."""
     calls: bool = False
     """It is a call of tools, perhaps beside the text."""
+    finish_reason: Any = None
+    """How it ended, where the object says so that holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,7 @@ def said(value: Any) -> Said:  # noqa: ANN401  (whatever a file holds)
         >>> said([{"type": "text", "text": "Hi "}, {"type": "text", "text": "you"}]).text
         'Hi you'
         >>> said({"role": "assistant", "content": "Hi", "reasoning_content": "Hm"})
-        Said(text='Hi', reasoning='Hm', calls=False)
+        Said(text='Hi', reasoning='Hm', calls=False, finish_reason=None)
     """
     if value is None or isinstance(value, str):
         return Said(value)
@@ -113,13 +117,16 @@ def said(value: Any) -> Said:  # noqa: ANN401  (whatever a file holds)
     if isinstance(value, int | float):
         return Said(None if value != value else str(value))  # noqa: PLR0124  (NaN)
     if isinstance(value, Mapping):
-        return _object_said(value)
+        found, finish = _object_said(value), finish_in(value)
+        return found if finish in (None, "") else replace(found, finish_reason=finish)
     if isinstance(value, Sequence):
         return _parts_said(value)
     raise NotTextError(f"a {type(value).__name__}")
 
 
 def _object_said(value: Mapping[str, Any]) -> Said:
+    if isinstance(value.get("message"), Mapping):  # one of the choices that a server returns
+        return said(value["message"])
     if "content" in value:
         inner = said(value["content"])
         thought = next(
@@ -140,7 +147,7 @@ def _object_said(value: Mapping[str, Any]) -> Said:
 def _parts_said(parts: Sequence[Any]) -> Said:
     texts: list[str] = []
     thoughts: list[str] = []
-    calls = False
+    calls, finish = False, None
     for part in parts:
         if isinstance(part, Mapping) and part.get("type") in _THOUGHT_PARTS:
             inner = part.get("thinking") or part.get("text") or part.get("reasoning") or part.get("summary")
@@ -152,7 +159,9 @@ def _parts_said(parts: Sequence[Any]) -> Said:
         texts.append(found.text or "")
         thoughts += [] if found.reasoning is None else [found.reasoning]
         calls |= found.calls
-    return Said("".join(texts) if texts else None, "\n\n".join(thoughts) if thoughts else None, calls)
+        finish = found.finish_reason or finish
+    text, thought = "".join(texts) if texts else None, "\n\n".join(thoughts) if thoughts else None
+    return Said(text, thought, calls, finish)
 
 
 def written(value: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
@@ -379,7 +388,7 @@ def _asked(
         turns, told = [*before, {"role": "user", "content": text}], None
     if system is not None and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": system}, *turns]
-    return _conversation(turns, needs, None if told is None else _thought_last(told))
+    return _conversation(turns, needs, None if told is None else _last_said(told))
 
 
 def _conversation_in(messages: Any, instruction: Any) -> Any:  # noqa: ANN401  (whatever a file holds)
@@ -399,10 +408,10 @@ def _joined(instruction: Any, more: Any) -> str | None:  # noqa: ANN401  (whatev
     return "\n".join(part for part in parts if part is not None and part.strip()) or None
 
 
-def _thought_last(messages: Any) -> str | None:  # noqa: ANN401  (a conversation)
-    """What was thought before the last turn, where that stands apart."""
+def _last_said(messages: Any) -> Said:  # noqa: ANN401  (a conversation)
+    """The last turn with what was thought before it and how it ended, where that stands apart."""
     last = messages[-1] if isinstance(messages, list) else messages
-    return said(last).reasoning if "content" in last else None
+    return said(last) if "content" in last else Said(None, finish_reason=finish_in(last))
 
 
 def _is_message(turn: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
@@ -413,10 +422,11 @@ def _is_spelt_chat(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)
     return isinstance(value, str) and value.lstrip().startswith("[") and _SPELT_TURN.search(value) is not None
 
 
-def _conversation(turns: list[Turn], needs: tuple[str, ...], thought: str | None) -> Asked:
+def _conversation(turns: list[Turn], needs: tuple[str, ...], own: Said | None) -> Asked:
     last = None
     if turns[-1]["role"] == "assistant":
-        last = Said(turns[-1]["content"], thought, calls="tool_calls" in turns[-1])
+        thought, finish = (None, None) if own is None else (own.reasoning, own.finish_reason)
+        last = Said(turns[-1]["content"], thought, "tool_calls" in turns[-1], finish)
         turns = turns[:-1]
     if not any((turn["content"] or "").strip() or turn.get("tool_calls") for turn in turns):
         return Asked(last=last, needs=needs)

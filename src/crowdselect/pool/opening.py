@@ -14,6 +14,7 @@ import numpy as np
 
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
+from crowdselect.finish import is_finish
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.connection import connect
@@ -427,8 +428,8 @@ def _usual_ultrafeedback(columns: Columns) -> bool:
     item = columns["completions"].item if "completions" in columns else None
     if item is None or not {"model", "response"} <= set(item.fields):
         return False
-    apart = {"custom_system_prompt", "reasoning", "reasoning_content", "finish_reason", CALLS}
-    unusual = apart & set(item.fields)
+    apart = {"custom_system_prompt", "reasoning", "reasoning_content", CALLS}
+    unusual = apart & set(item.fields) or any(map(is_finish, item.fields))
     texts = all(item.fields[name].name == "text" for name in ("model", "response"))
     numbers = any(kind.name == "number" for kind in item.fields.values())
     return not unusual and texts and numbers
@@ -447,7 +448,10 @@ def _usual_distilabel(columns: Columns) -> bool:
 
 def _usual_zoo(columns: Columns) -> bool:
     structs = [kind.fields for kind in columns.values() if kind.name == "struct" and "content" in kind.fields]
-    texts = all(fields["content"].name == "text" and CALLS not in fields for fields in structs)
+    texts = all(
+        fields["content"].name == "text" and CALLS not in fields and not any(map(is_finish, fields))
+        for fields in structs
+    )
     return texts and (
         not structs or any(kind.name == "number" for fields in structs for kind in fields.values())
     )

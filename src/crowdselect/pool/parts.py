@@ -133,6 +133,11 @@ def names_of(
     Raises:
         LayoutError: A named column is not there, or there are two candidates for a part.
     """
+    if how.model is not None and how.model in columns and how.model not in how.named.values():
+        raise LayoutError(
+            f"{path}: `model={how.model}` says that one model of this name gave all answers, but {how.model} is a column; if it "
+            f"holds the models, name it with `columns='model={how.model}'`"
+        )
     find = _Finder(columns, how, path)
     routed = any(name.endswith(ROUTED) for name in columns)
     messages = find("messages", ("messages",), CONVERSATIONS, _is_chat)

@@ -22,6 +22,7 @@ from crowdselect.cache import folder, keep_newest
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import spoken
 from crowdselect.malformed import left_out_rows, malformed_rows
+from crowdselect.pool.answerkeys import scores_beside, stray_file
 from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.battles import fit_battles, unread_answers
 from crowdselect.pool.columns import Kind
@@ -87,7 +88,7 @@ ROW = "_row"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 _FACTS = "facts.json"
-_VERSION = 11  # of what is written here: another one is written anew
+_VERSION = 12  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -230,9 +231,13 @@ class _Rewriting:
     def into(self, home: Path) -> dict[str, Any]:
         """Write a part of each file into a folder, and give the facts."""
         parts = []
+        strays: list[tuple[Path, str, int]] = []
         for number, file in enumerate(self._found.files):
             parts.append(f"part-{number:05d}.parquet")
+            bad, rows = len(self._bad), self._rows
             self._write(home / parts[-1], self._plain_rows(number, file))
+            if self._is_stray(bad, rows):
+                strays.append((file, self._bad[bad], self._rows - rows))
         slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
         split = self._decoded or 0 < NEARLY_ALL * self._texts <= self._rendered
         if slips - self._numeric or split != self._decoded:
@@ -242,6 +247,13 @@ class _Rewriting:
             merged = merged_cells(self._found.files, self._found.kind, self._names)
             if merged is not None:
                 raise merged
+            files, path = self._found.files, self._found.path
+            scores = scores_beside(files, self._found.kind, self._names, self._how.named, path=path)
+            if scores is not None:
+                raise scores
+        if 0 < len(strays) < len(self._found.files) and not self._how.skip_invalid:
+            others = [file for file in self._found.files if file not in {stray for stray, _, _ in strays}]
+            raise stray_file(*strays[0], others)
         if self._bad and not self._how.skip_invalid:
             raise malformed_rows(self._bad, self._rows)
         if not self._rows:
@@ -587,6 +599,11 @@ class _Rewriting:
                 row["model"] = model
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
 
+    def _is_stray(self, bad: int, rows: int) -> bool:
+        """Whether all rows of the file that was read are malformed for one reason; before it there were so many."""
+        reasons = {re.sub(r"^.*?: (?:row|line) \d+:? ", "", what) for what in self._bad[bad:]}
+        return 0 < self._rows - rows == len(self._bad) - bad and len(reasons) == 1
+
     def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:
         self._bad.append(f"{place}: {what}")
         return self._left_out(what, id_, at)
@@ -733,33 +750,34 @@ class _Rewriting:
         if answer.model is None:
             raise MalformedError("the model is missing; wanted its name")
         values: Row = {"model": self._repairs(answer.model), "sample": answer.sample}
-        text, odd = self._text(answer, asked)
+        text, odd, finish = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)
         values[NOT_TEXT] = odd is not None
         if odd is not None:
             self._counts.add(f"answers are {odd}: their rewards count, but only texts are trained on")
-        finish = answer.finish_reason
+        finish = answer.finish_reason if finish is None else finish
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
             column = _own_name(name)
             values[column] = self._scalar(column, value)
         return values
 
-    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, str | None]:
-        """An answer's text with its reasoning before it; and what it is where it is something other than text."""
+    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, str | None, Any]:
+        """An answer's text with its reasoning before it; what it is where it is something other than text; how it ended."""
         try:
             own = said(spelt_parts(answer.response))
             thought = said(answer.reasoning).text if answer.reasoning is not None else None
         except NotTextError:
-            return None, "something other than text"
+            return None, "something other than text", None
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
             own = self._ended(own, asked.last)
         elif asked.last is not None and self._form is not None and self._form.name == "long":
             own = asked.last
         if own.calls:
             beside = bool(spoken(own.text or "").strip())
-            return None, "texts with calls of tools" if beside else "calls of tools without a text"
-        return with_reasoning(own.text, own.reasoning if thought is None else thought), None
+            return None, "texts with calls of tools" if beside else "calls of tools without a text", None
+        whole = with_reasoning(own.text, own.reasoning if thought is None else thought)
+        return whole, None, own.finish_reason
 
     def _ended(self, own: Said, last: Said) -> Said:
         """Compare the answer that the messages end with to the row's own."""
@@ -775,7 +793,8 @@ class _Rewriting:
             raise MalformedError(
                 f"messages end with another answer ({last.text[:40]!r}) than `response` ({own.text[:40]!r})"
             )
-        return replace(own, reasoning=own.reasoning or last.reasoning, calls=last.calls)
+        finish = own.finish_reason or last.finish_reason
+        return replace(own, reasoning=own.reasoning or last.reasoning, calls=last.calls, finish_reason=finish)
 
     def _scalar(self, name: str, value: Any) -> str | None:  # noqa: ANN401  (whatever a file holds)
         """A value as text, and take note of what it is."""

@@ -15,6 +15,7 @@ import numpy as np
 from crowdselect.errors import InputError, RewardError, near_miss
 from crowdselect.numeric.candidates import Candidates
 from crowdselect.numeric.telling import tells_of_rows_alone
+from crowdselect.pool.answerkeys import filed_by_answer
 from crowdselect.pool.batches import Texts
 from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
@@ -475,6 +476,10 @@ class Rewards:
 
     def _match(self, second: Source) -> RewardColumns:
         """Find the columns of the second file; none may have the name of a reward of the pool."""
+        if "model" not in second.columns:
+            filed = filed_by_answer(self._source.originals, second, self._read.named)
+            if filed is not None:
+                raise filed
         columns = reward_columns(second.columns, path=second.path)
         both = sorted(set(candidates(self._own.rewards)) & set(candidates(columns.rewards)))
         if both:

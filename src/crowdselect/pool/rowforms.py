@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from crowdselect.finish import finish_in, is_finish
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.content import written
 from crowdselect.pool.howread import PARTS, HowRead
@@ -19,6 +20,7 @@ REWARD_LISTS = re.compile(r"(.+_)?(rewards?|scores?|ratings?)|(is_)?correct(_.*)
 CALLS = "tool_calls"
 """Where calls of tools stand beside a response."""
 _FINISHES = ("finish_reasons", "finish_reason")
+_CHOICES = "choices"  # that a server returned
 
 
 class MalformedError(ValueError):
@@ -133,8 +135,12 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     if names.model is not None and not is_scalar(columns[names.model]):
         return None
     lists = {
-        n: kind for n, kind in columns.items() if kind.name == "list" and n != name and n not in names.taken
+        n: kind
+        for n, kind in columns.items()
+        if kind.name == "list" and n != name and (n not in names.taken or n == names.finish_reason)
     }
+    ends = (*([] if names.finish_reason is None else [names.finish_reason]), *_FINISHES)
+    whole = None if names.finish_reason in lists else names.finish_reason
     item = columns[name].item
     inner = [n for n, kind in (item.fields if item else {}).items() if is_number(kind)]
 
@@ -144,7 +150,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         for at, values in enumerate(_beside(row, name, lists, how)):
             if isinstance(texts[at], dict):
                 values |= {n: texts[at].get(n) for n in inner}
-            finish = next((values.pop(name) for name in _FINISHES if name in values), None)
+            finish = next((values.pop(name) for name in ends if name in values), row.get(whole or ""))
             yield Answer(model, texts[at], float(at), values, finish_reason=finish)
 
     says = f"the answers of one model per row, in the list {name}"
@@ -155,7 +161,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         answers=answers,
         names=replace(names, notes=(*names.notes, *unread)),
         taken=frozenset({name, *lists}),
-        fields=tuple(dict.fromkeys(name for name in (*lists, *inner) if name not in _FINISHES)),
+        fields=tuple(dict.fromkeys(name for name in (*lists, *inner) if name not in ends)),
     )
 
 
@@ -170,10 +176,12 @@ def _is_list_of_texts(kind: Kind) -> bool:
 
 def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
     """The list of answers: of structs that name their model, or of texts and messages."""
-    for name in ANSWER_LISTS:
+    for name in (*ANSWER_LISTS, _CHOICES):
         kind = columns.get(name)
         if kind is None or kind.name != "list" or kind.item is None:
             continue
+        if name == _CHOICES and not any(map(is_finish, kind.item.fields)):
+            continue  # those of a question with several
         named = bool(set(MODEL_FIELDS) & set(kind.item.fields))
         if named == with_models and (with_models or kind.item.name in {"text", "list", "struct"}):
             return name
@@ -311,14 +319,12 @@ def unread_numbers(fields: Mapping[str, Kind]) -> tuple[str, ...]:
     )
 
 
-_OWN = frozenset(
-    {"custom_system_prompt", "principle", "critique", "reasoning", "reasoning_content", "finish_reason"}
-)
+_OWN = frozenset({"custom_system_prompt", "principle", "critique", "reasoning", "reasoning_content"})
 
 
 def own_fields(fields: Iterable[str], text: str | None, *, but: Collection[str] = ()) -> tuple[str, ...]:
     """The fields of objects with answers that are their rewards and other values: all but the text and what belongs to it."""
-    return tuple(n for n in fields if n not in {text, *but, *_OWN})
+    return tuple(n for n in fields if n not in {text, *but, *_OWN} and not is_finish(n))
 
 
 def answer_of(
@@ -341,7 +347,7 @@ def answer_of(
         own,
         system=said.get("custom_system_prompt"),
         reasoning=said.get("reasoning") or said.get("reasoning_content"),
-        finish_reason=said.get("finish_reason"),
+        finish_reason=finish_in(said),
     )
 
 

@@ -170,7 +170,7 @@ def _form(value: str) -> str | None:
 
 def _column(name: str, path: str) -> _Column:
     """What the texts and numbers of a column are."""
-    column, kind = _Column(), _kind(path)
+    column, kind = _Column(), kind_by_name(path)
     for at, row in rows_of(Path(path), kind, [name]) if kind is not None else ():
         value = None if isinstance(row, Broken) else row.get(name)
         if value is not None:
@@ -189,7 +189,7 @@ class _Beside:
         self.points = False
         """Whether a number has a decimal point."""
         self._numbers = self._wide = False
-        kind = _kind(path)
+        kind = kind_by_name(path)
         rows = rows_of(Path(path), kind, columns) if kind is not None and columns else ()
         for _, row in rows:
             values = {} if isinstance(row, Broken) else {name: row.get(name) for name in columns}
@@ -231,7 +231,7 @@ class _Beside:
             odd.append(text)
 
 
-def _kind(path: str) -> str | None:
+def kind_by_name(path: str) -> str | None:
     """The kind of a file, as of `rows_of`; None where it is no file that is known by its name."""
     named = re.search(r"\.(?:(parquet)|(json|jsonl|ndjson)|([ct]sv))(\.gz|\.zst)?$", path.casefold())
     if named is None or not Path(path).is_file():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from crowdselect.finish import finish_in, is_finish
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
@@ -159,10 +160,33 @@ def fit_pairs_of_columns(columns: Columns, names: Names, how: HowRead) -> Fitted
 
     taken = {*responses.values(), *(n for found in scores.values() for n in found.values())}
     unscored = [n for n in columns if n not in taken | names.taken and models_in(n, ANSWERS)]
-    said = "response_MODEL and score_MODEL" if responses else "score_MODEL, several of each model"
-    says = f"columns {said}"
+    says = f"columns {_shapes([responses, *_by_kind(scores)])}"
     says += f", but of no model: {', '.join(unscored)}" if unscored else ""
     return _wide("column pairs", says, names, answers, taken, (s for found in scores.values() for s in found))
+
+
+def _by_kind(scores: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
+    """Model → column, for each kind of score."""
+    kinds = dict.fromkeys(kind for found in scores.values() for kind in found)
+    return [{model: found[kind] for model, found in scores.items() if kind in found} for kind in kinds]
+
+
+def _shapes(columns: Iterable[Mapping[str, str]]) -> str:
+    """Write the names of columns as they are, with MODEL for the model; where these differ, one of each kind.
+
+    Example:
+        >>> _shapes([{"m-1b": "m-1b", "m-7b": "m-7b"}, {"m-1b": "m-1b_score", "m-7b": "m-7b_score"}])
+        'MODEL and MODEL_score'
+    """
+    shapes = [
+        next(
+            re.sub(rf"(?<![^\W_]){re.escape(model)}(?![^\W_])", "MODEL", name)
+            for model, name in found.items()
+        )
+        for found in columns
+        if found
+    ]
+    return " and ".join(dict.fromkeys(shapes))
 
 
 def numbered_responses(columns: Columns) -> list[str]:
@@ -415,11 +439,12 @@ def fit_zoo(columns: Columns, names: Names, how: HowRead) -> Fitted | None:  # n
         for model in models:
             own = row.get(model)
             if isinstance(own, dict):
-                values = {n: v for n, v in own.items() if n != "content" and not isinstance(v, list | dict)}
-                yield Answer(model, response_in(own, "content"), values=values)
+                values = {n: v for n, v in own.items() if n in fields and not isinstance(v, list | dict)}
+                said = response_in(own, "content")
+                yield Answer(model, said, values=values, finish_reason=finish_in(own))
 
     inside = {name: kind for model in models for name, kind in columns[model].fields.items()}
-    fields = [name for name in inside if name != "content"]
+    fields = [name for name in inside if name != "content" and not is_finish(name)]
     return _wide("zoo", "a struct per model in columns", names, answers, models, fields, inside)
 
 

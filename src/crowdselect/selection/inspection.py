@@ -55,7 +55,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `malformed` (rows), `malformed_instructions` (which `instructions` counts and `without_text` does not),
-        `duplicates`, `empty_answers` (answers with a reward but without text), `notes`. Means are over the answers
+        `duplicates`, `id_doubted` (the id seems to differ from answer to answer), `empty_answers` (answers with a reward, the usual
+        one where there is one, but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
 
     Raises:
@@ -90,7 +91,9 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     ]
     empty = None
     if pool.has_responses:
-        empty = int(empty_answers(pool, [*matrices]).sum()) if matrices else 0
+        usual = pool.usual_reward
+        used = [usual] if usual is not None and usual in matrices else [*matrices]
+        empty = int(empty_answers(pool, used).sum()) if used else 0
     with_text = np.array([text is not None for text in texts], dtype=bool)
     barred = [str(why) for why in pool.left_out()]
     malformed = np.array([why.startswith("malformed") for why in barred], dtype=bool)
@@ -127,6 +130,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "malformed_instructions": int(malformed.sum()),
         "without_text": int((~with_text & ~malformed).sum()),
         "duplicates": int(repeated),
+        "id_doubted": doubt is not None,
         "numbers": _numbers(pool, matrices),
         "models": len(pool.models) - len(students),
         "reward_columns": list(pool.likely_rewards),
