@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crowdselect import open_pool
-from crowdselect.errors import InputError
+from crowdselect.errors import CrowdselectError, InputError
 from crowdselect.selection.benchmarks import read_questions
 
 Row = dict[str, Any]
@@ -104,6 +104,23 @@ def test_a_document_that_was_cut_is_told_as_one(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-20])
     with pytest.raises(InputError, match=r"run\.json: not JSON \(.*line \d+.*it may have been cut"):
         open_pool(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "3",
+        '"a"',
+        '{"columns": ["a", ["b"]], "data": [[1, 2]]}',
+        '{"columns": ["a", "b"], "data": [3]}',
+    ],
+)
+def test_a_document_that_is_no_table_is_refused_in_a_line(text: str, tmp_path: Path) -> None:
+    for name in ("d.json", "d.jsonl"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(CrowdselectError, match=name):
+            open_pool(str(tmp_path / name))
 
 
 def test_a_table_by_columns_whose_cells_are_lists_stays_one(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def find_files(path: str, how: HowRead) -> FoundFiles:
     if how.model_from == "file" and len(set(models)) == 1 and models_in(files) == "folder":
         raise InputError(
             f"{path}: all {len(files)} files have one name, {models[0]!r}, and would be answers of one model; take the model from "
-            "their folders with `model_from='folder'`"
+            f"their folders with `model_from='folder'`, or name the one model with `model={models[0]!r}`"
         )
     told = f"the model is the name of the {how.model_from or 'folder model=NAME'}"
     return FoundFiles(path, files, kind, models if any(models) else (), notes, told)
