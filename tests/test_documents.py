@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crowdselect import open_pool
-from crowdselect.errors import InputError
+from crowdselect.errors import CrowdselectError, InputError
 from crowdselect.selection.benchmarks import read_questions
 
 Row = dict[str, Any]
@@ -106,6 +106,23 @@ def test_a_document_that_was_cut_is_told_as_one(tmp_path: Path) -> None:
         open_pool(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "3",
+        '"a"',
+        '{"columns": ["a", ["b"]], "data": [[1, 2]]}',
+        '{"columns": ["a", "b"], "data": [3]}',
+    ],
+)
+def test_a_document_that_is_no_table_is_refused_in_a_line(text: str, tmp_path: Path) -> None:
+    for name in ("d.json", "d.jsonl"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(CrowdselectError, match=name):
+            open_pool(str(tmp_path / name))
+
+
 def test_a_table_by_columns_whose_cells_are_lists_stays_one(tmp_path: Path) -> None:
     cell = [{"model": model, "response": model, "score": 1} for model in MODELS]
     table = {"prompt": {"0": "Do 0", "1": "Do 1"}, "completions": {"0": cell, "1": cell}}
@@ -177,6 +194,28 @@ def test_logs_of_inspect_are_a_crowd(indent: int | None, tmp_path: Path, run: Ca
     seen = run("inspect", tmp_path)
     assert "logs of inspect_ai: C = 1, P = 0.5, I and N = 0" in seen.out
     assert "note: 1 samples ended with an error: they are failed answers" in seen.err
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"output": {"choices": [None], "completion": "It is 1."}},
+        {"output": "It is 1."},
+        {"scores": ["C"]},
+        {"input": ["What is 1?"], "messages": None},
+        {"messages": "What is 1?"},
+    ],
+)
+def test_a_log_of_inspect_of_another_form_ends_in_no_traceback(
+    odd: Row, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    samples = [sample(0, "C"), sample(1, "I"), sample(2, "C") | odd]
+    for model in ("a", "b"):
+        written(tmp_path / f"{model}.json", log(model, samples))
+    run("inspect", tmp_path)
+    with open_pool(tmp_path, skip_invalid=True) as pool:
+        assert pool.models == ("a", "b")
+        assert pool.scores("scores.match")[:2].tolist() == [[1, 1], [0, 0]]
 
 
 def test_questions_of_inspect_are_kept_out_of_another_choice(tmp_path: Path) -> None:

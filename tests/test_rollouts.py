@@ -11,7 +11,7 @@ from commands import Ran
 from crowds import ALL, write
 from crowdselect import open_pool
 from crowdselect.collect.instructions import open_instructions
-from crowdselect.errors import LayoutError
+from crowdselect.errors import InputError, LayoutError
 from crowdselect.pool.rendered import DECODED, decoded
 from crowdselect.selection.inspection import inspect_pool
 
@@ -48,6 +48,14 @@ def test_folders_are_proposed_where_files_have_one_name(run: Callable[..., Ran],
     )
     with open_pool(path, model_from="folder", columns={"instruction": "input"}) as pool:
         assert pool.models == NAMES
+
+
+def test_files_of_one_model_in_several_folders_are_opened_by_its_name(tmp_path: Path) -> None:
+    path = rollouts(tmp_path)
+    with pytest.raises(InputError, match="or name the one model with `model='0'`"):
+        open_pool(path, model_from="file", columns={"instruction": "input"})
+    with open_pool(path, model="0", columns={"instruction": "input"}) as pool:
+        assert pool.models == ("0",)
 
 
 def test_steps_are_no_models(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Cells of spreadsheets: merged ones, numbers in wide digits, texts among scores."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from crowds import ALL, Row, write
 from crowdselect import open_pool
 from crowdselect.collect.instructions import open_instructions
 from crowdselect.errors import CrowdselectError, InputError, RewardError
+from crowdselect.pool.columns import Kind, as_number
+from crowdselect.pool.connection import connect
 
 NAMES = ("ash-1b", "elm-2b", "oak-7b")
 PROMPTS = [f"Describe the river number {i}." for i in range(12)]
@@ -94,6 +97,17 @@ def test_merged_cells_are_told_with_the_line_that_fills_them(
         assert sorted(pool.instructions()) == sorted(PROMPTS)
         at = [PROMPTS.index(text) for text in pool.instructions()]
         assert pool.scores("score").tolist() == [[score(i, j) for j in range(3)] for i in at]
+
+
+@ALL
+def test_a_row_without_a_model_below_another_question_is_no_merged_cell(kind: str, tmp_path: Path) -> None:
+    rows = [r | {"id": f"q{at}", "instruction": f"Question {at}?"} for at, r in enumerate(sheet())]
+    path = write(tmp_path, [r | ({"model": None} if at % 2 else {}) for at, r in enumerate(rows)], kind)
+    with pytest.raises(InputError, match="the model is missing") as told:
+        open_pool(path)
+    assert "merged" not in str(told.value)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert pool.malformed == len(rows) // 2
 
 
 @ALL
@@ -194,3 +208,19 @@ def test_skip_invalid_is_named_only_where_it_helps(tmp_path: Path, run: Callable
         open_pool(path).scores("score")
     with open_pool(path, skip_invalid=True) as pool:
         assert np.isnan(pool.scores("score")).sum() == 1
+
+
+def test_usual_numbers_that_are_written_as_texts_take_no_longer_than_a_cast() -> None:
+    with connect() as connection:
+        connection.execute(
+            "CREATE TABLE written AS SELECT CAST(i % 97 / 10 AS VARCHAR) AS score FROM range(200000) AS r(i)"
+        )
+
+        def seconds(sql: str) -> float:
+            begun = time.process_time()
+            connection.execute(f"SELECT sum({sql}) FROM written").fetchall()
+            return time.process_time() - begun
+
+        cast = min(seconds("TRY_CAST(score AS DOUBLE)") for _ in range(3))
+        ours = min(seconds(as_number("score", Kind("number", written=True))) for _ in range(3))
+    assert ours < 8 * cast + 0.02  # 30 times as long where each is looked at closely

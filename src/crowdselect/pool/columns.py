@@ -185,11 +185,12 @@ def as_number(sql: str, kind: Kind) -> str:
     text = f"trim({sql}, '{_SPACES_OF_PYTHON}')"
     if kind.name == "bool":
         return f"CASE lower({text}) WHEN 'true' THEN 1.0::DOUBLE WHEN 'false' THEN 0.0::DOUBLE END"
-    usual = f"nullif(TRY_CAST({sql} AS DOUBLE), 'nan'::DOUBLE)"  # the others take long to make out
+    usual = f"nullif(TRY_CAST({sql} AS DOUBLE), 'nan'::DOUBLE)"
+    # The others take long to make out, and DuckDB's `coalesce` would do so in every row.
     return (
-        f"coalesce({usual}, CAST(CASE WHEN lower({text}) IN ({MISSING_SQL}) THEN NULL "
+        f"CASE WHEN {usual} IS NOT NULL THEN {usual} ELSE CAST(CASE WHEN lower({text}) IN ({MISSING_SQL}) THEN NULL "
         f"WHEN lower({text}) IN ('true', 'false') THEN CAST(lower({text}) = 'true' AS INTEGER)::VARCHAR "
-        f"ELSE translate({text}, {_NARROW}) END AS DOUBLE))"
+        f"ELSE translate({text}, {_NARROW}) END AS DOUBLE) END"
     )
 
 

@@ -76,7 +76,7 @@ def table_rows(value: Mapping[str, Any]) -> list[Any] | None:
         key = value["schema"].get("primaryKey")  # pandas' own index has no other name
         made = "index" if key == ["index"] else None
         return [{n: v for n, v in row.items() if n != made} for row in value["data"] if isinstance(row, dict)]
-    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+    if _are_split(value):
         return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]]
     for name in _LISTS:
         if _is_rows(value.get(name)):
@@ -88,6 +88,17 @@ def table_rows(value: Mapping[str, Any]) -> list[Any] | None:
     if lists and not any(_is_turn(one) for column in inner for one in column):  # turns are no rows
         return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
     return None
+
+
+def _are_split(value: Mapping[str, Any]) -> bool:
+    """Whether it is pandas' orient `split`: the names of the columns, and a list for each row."""
+    names, rows = value.get("columns"), value.get("data")
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(rows, list)
+        and all(isinstance(row, list) for row in rows)
+    )
 
 
 def inner_rows(value: Row, *, path: str) -> list[Row] | None:

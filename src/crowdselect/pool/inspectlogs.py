@@ -120,13 +120,13 @@ def inspect_rows(log: Mapping[str, Any]) -> list[Row]:
 
 
 def _row(sample: Mapping[str, Any], head: Mapping[str, Any]) -> Row:
-    output = sample.get("output") or {}
-    choice = (output.get("choices") or [{}])[0]
+    output = _object(sample.get("output"))
+    choice = _object(next(iter(_list(output.get("choices"))), None))
     asked, own = _turns(sample)
     failed = sample.get("error") is not None
     calls = next((turn["tool_calls"] for turn in own[:1] if turn.get("tool_calls")), None)
     answer = output.get("completion") or None
-    several = ((head.get("config") or {}).get("epochs") or 1) > 1
+    several = (_object(head.get("config")).get("epochs") or 1) > 1
     return {
         "id": f"{head['task']}:{sample.get('id')}",
         "task": head["task"],
@@ -135,13 +135,13 @@ def _row(sample: Mapping[str, Any], head: Mapping[str, Any]) -> Row:
         **({"sample": sample.get("epoch")} if several else {}),
         "response": None if failed or calls else answer,
         "tool_calls": None if failed else calls,
-        "reasoning": None if failed or calls else _reasoning(choice.get("message") or {}),
+        "reasoning": None if failed or calls else _reasoning(_object(choice.get("message"))),
         "finish_reason": "error"
         if failed
         else "length"
         if sample.get("limit")
         else choice.get("stop_reason"),
-        "scores": {} if failed else dict(_scores(sample.get("scores") or {})),
+        "scores": {} if failed else dict(_scores(_object(sample.get("scores")))),
         "input": sample["input"] if isinstance(sample.get("input"), str) else None,
         "target": sample.get("target"),
         "metadata": sample.get("metadata"),
@@ -150,16 +150,27 @@ def _row(sample: Mapping[str, Any], head: Mapping[str, Any]) -> Row:
 
 def _turns(sample: Mapping[str, Any]) -> tuple[list[Row], list[Row]]:
     """What the model was sent before its first turn, and its own turns."""
-    turns = [turn for turn in sample.get("messages") or () if isinstance(turn, dict)]
+    turns = [turn for turn in _list(sample.get("messages")) if isinstance(turn, dict)]
     given = sample.get("input")
     if not turns:
-        turns = [{"role": "user", "content": given}] if isinstance(given, str) else list(given or ())
+        user = {"role": "user", "content": given}
+        turns = (
+            [user] if isinstance(given, str) else [turn for turn in _list(given) if isinstance(turn, dict)]
+        )
     shown = [turn for turn in turns if turn.get("role") == "assistant"]
     made = [turn for turn in shown if turn.get("source") == "generate"]
     if not made and sample.get("messages") and turns[-1].get("role") == "assistant":
         made = turns[-1:]  # older logs do not say where a turn comes from
     first = next((at for at, turn in enumerate(turns) if made and turn is made[0]), len(turns))
     return [{"role": turn.get("role"), "content": turn.get("content")} for turn in turns[:first]], made
+
+
+def _object(value: Any) -> Mapping[str, Any]:  # noqa: ANN401  (whatever a log holds)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:  # noqa: ANN401  (whatever a log holds)
+    return value if isinstance(value, list) else []
 
 
 def _reasoning(message: Mapping[str, Any]) -> str | None:

@@ -55,9 +55,10 @@ def _is_empty(value: object) -> bool:
 
 
 def _is_merged(file: Path, kind: str, part: str, names: Names) -> bool:
-    """Whether the rows below a filled cell are of one thing: each has another model, or where the model is merged, instruction."""
+    """Whether the rows below a filled cell are of one thing: each has another model, or where the model is merged, instruction, which other models were asked too."""
     beside = names.model if part != names.model else names.instruction or names.id
     seen: set[str] | None = None
+    every, again = set[str](), False
     told, untold = set[str](), set[str]()
     for _, row in _rows(file, kind):
         value = row.get(beside or "")
@@ -69,6 +70,10 @@ def _is_merged(file: Path, kind: str, part: str, names: Names) -> bool:
         if seen is None or _is_empty(value) or str(value) in seen:
             return False
         seen.add(str(value))
+        again = again or str(value) in every
+        every.add(str(value))
+    if part == names.model and not again:
+        return False
     # An instruction may stand once beside its id, which all rows have.
     return part != names.instruction or names.id is None or not untold <= told
 

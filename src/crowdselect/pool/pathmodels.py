@@ -66,7 +66,7 @@ def models_of(
         if len(set(found)) == 1 and named.what == "folder":
             raise InputError(
                 f"{path}: all {len(files)} files have one name, {found[0]!r}, and would be answers of one model; take the model "
-                "from their folders with `model_from='folder'`"
+                f"from their folders with `model_from='folder'`, or name the one model with `model={found[0]!r}`"
             )
         return list(found)
     base = place or _literal(path)

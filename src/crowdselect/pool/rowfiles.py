@@ -470,12 +470,12 @@ def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
     if first.lstrip().startswith(b"["):
         return False
     try:
-        json.loads(first)
+        value = json.loads(first)
     except RecursionError:
         return True
     except ValueError:
         return not first.lstrip().startswith(b"{") or first.rstrip().endswith(b"}")
-    return any(line.strip() for line in rest)
+    return not isinstance(value, dict) or any(line.strip() for line in rest)
 
 
 def said_of_document(file: Path) -> str | None:

@@ -16,7 +16,6 @@ from crowdselect.pool.layouts import (
     NO_MODELS,
     REFERENCES,
     may_be_model,
-    says_model,
     zoo_models,
 )
 from crowdselect.pool.modelcolumns import ANSWERS, SCORES, columns_by_model, is_score, models_in
@@ -384,7 +383,7 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     ]
     if names.id is None and any(map(FIRST_REWARDS.fullmatch, numeric)):
         return None  # without an id a reward is no sign of a crowd, nor is a single number
-    models = _models_among(numeric, columns, how.known_models)
+    models = _models_among(numeric, how.known_models)
     kinds = {kind.name for name, kind in columns.items() if name not in names.taken | NO_MODELS}
     nested = how.layout is None and not kinds.isdisjoint({"list", "struct"})
     alone = names.id is not None and not nested
@@ -412,12 +411,9 @@ def fit_matrix(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     return _wide("matrix", says, names, answers, models.values(), ("score",))
 
 
-def _models_among(names: Iterable[str], columns: Columns, known: Collection[str]) -> dict[str, str]:
-    """Model → its column, of columns of numbers; texts in one tell that it is none, unless its name says more."""
+def _models_among(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Model → its column, of columns of numbers."""
     found = [name for name in names if may_be_model(name, known)]
-    whole = [name for name in found if is_number(columns[name])]
-    if whole and all(says_model(name) or name in known for name in whole):
-        found = [n for n in found if n in {*whole, *known} or is_score(n) or says_model(n)]
     models = columns_by_model(found)
     return models | {name: name for name in found if name in known and name not in models.values()}
 
