@@ -235,3 +235,24 @@ def test_the_option(tmp_path, run):
     assert "'blank' is neither a number nor empty" in run("inspect", pool, "--missing", "blank").err
     with pytest.raises(OptionError, match="neither a number nor `empty`"):
         open_pool(pool, missing="blank")
+
+
+def test_of_several_rewards_the_likeliest_is_the_one_that_counts_empty_answers(tmp_path):
+    """A failed call has no judgment, and yet a number of seconds."""
+    each = [
+        {
+            "id": f"q{i}",
+            "instruction": f"{i}?",
+            "model": model,
+            "response": None if i == j else f"{i} {model}",
+            "judge_score": None if i == j else i + j,
+            "gen_s": 1.5 * i + j,
+        }
+        for i in range(6)
+        for j, model in enumerate(MODELS)
+    ]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in each))
+    with open_pool(path) as pool:
+        assert (pool.usual_reward, pool.likely_rewards) == (None, ("judge_score", "gen_s"))
+        assert inspect_pool(pool)["empty_answers"] == 0

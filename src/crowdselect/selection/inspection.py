@@ -56,7 +56,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `malformed` (rows), `malformed_instructions` (which `instructions` counts and `without_text` does not),
         `duplicates`, `id_doubted` (the id seems to differ from answer to answer), `empty_answers` (answers with a reward, the usual
-        one where there is one, but without text), `notes`. Means are over the answers
+        or else the likeliest one, but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
 
     Raises:
@@ -91,8 +91,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     ]
     empty = None
     if pool.has_responses:
-        usual = pool.usual_reward
-        used = [usual] if usual is not None and usual in matrices else [*matrices]
+        likely = (pool.usual_reward, *pool.likely_rewards)
+        used = [name for name in likely if name in matrices][:1] or [*matrices]
         empty = int(empty_answers(pool, used).sum()) if used else 0
     with_text = np.array([text is not None for text in texts], dtype=bool)
     barred = [str(why) for why in pool.left_out()]
