@@ -37,7 +37,8 @@ from crowdselect.pool.mergedcells import FEW_MERGED
 from crowdselect.pool.missing import without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
-from crowdselect.pool.plain import OWN, Plain, facts_of, rewritten
+from crowdselect.pool.plain import Plain, facts_of, rewritten
+from crowdselect.pool.plainrows import OWN
 from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.rowforms import CALLS

@@ -1,0 +1,229 @@
+"""What the rows of a pool's files hold: their columns, the form they have, and what each column is."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from crowdselect.errors import InputError, LayoutError
+from crowdselect.pool.batchservice import Requests, asked_in, is_batch
+from crowdselect.pool.columns import Kind
+from crowdselect.pool.files import FoundFiles
+from crowdselect.pool.forms import fitted, no_instruction, textless
+from crowdselect.pool.goldanswers import GoldAnswer
+from crowdselect.pool.howread import LISTS, PARTS, HowRead
+from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
+from crowdselect.pool.layouts import FEWEST_COUNTED
+from crowdselect.pool.lmeval import Log, columns_in, rows_in
+from crowdselect.pool.modelcolumns import is_named_as, is_score
+from crowdselect.pool.parts import Names, may_be_nested, names_of
+from crowdselect.pool.pathmodels import named_in
+from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
+from crowdselect.pool.rowforms import Fitted
+from crowdselect.pool.textscores import wants_number, written_scores
+
+
+class Understood:
+    """The files of one pool, understood but not yet read."""
+
+    def __init__(self, found: FoundFiles, how: HowRead, *, answers: bool) -> None:
+        self._found = found
+        self._how = how
+        self._answers = answers
+        self._columns = self._found_columns()
+        if not self._columns:
+            raise self._without_objects()
+        self._counters: list[str] = []
+        self._index = [name for name in self._columns if is_index(name)]
+        for name in self._index:
+            del self._columns[name]
+        self._requests: Requests | None = None
+        if is_batch(self._columns):
+            self._how = how = replace(how, columns=asked_in(self._columns) | how.named)
+            if found.kind == "json" and "body" in self._columns:
+                self._requests = Requests(found.files)
+        if "reward" in how.named:
+            reward = list_on_the_way(self._columns, how.named["reward"])
+            self._how = how = replace(how, columns=how.named | {"reward": reward})
+        inside = {name: path_to(self._columns, name) for name in how.named.values()}
+        self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
+        self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
+        self._bare = self._bare_question() if found.kind == "lm-eval" else None
+        self._told = found.models if "model" not in self._columns else ()
+        if self._told:
+            self._columns = {**self._columns, "model": Kind("text")}
+        self._form, self._names = self._understood(answers=answers)
+        self._carried = self._carriable()
+        taken = self._form.taken if self._form else frozenset[str]()
+        inner = {n: path for n, path in within(self._columns).items() if path[0] not in taken}
+        self._inner = {n: path for n, path in inner.items() if n not in self._columns}
+        self._hidden = {n: path for n, path in inner.items() if n in self._columns and n not in self._paths}
+
+    def _without_objects(self) -> InputError:
+        for file in self._found.files:
+            for at, row in rows_of(file, self._found.kind):
+                if isinstance(row, Broken):
+                    return InputError(
+                        f"{file}: row {at} {row.what}; wanted objects with names (pandas: orient='records')"
+                    )
+        return InputError(
+            f"{self._found.path}: the file is empty (no JSON object); wanted one object per line"
+        )
+
+    def _found_columns(self) -> dict[str, Kind]:
+        if self._found.kind != "lm-eval":
+            return dict(columns_of(self._found.files, self._found.kind, nested=self._may_be_nested))
+        return columns_in(self._found.logs, chosen=self._how.filter, path=self._found.path)
+
+    def _bare_question(self) -> str | None:
+        """What holds the question without solved examples, unless it is named; what a log holds of a document is else no column."""
+        inside = parts_inside({"doc": self._columns.pop("doc", Kind("text"))})
+        if {"instruction", "messages"}.isdisjoint(self._how.named):
+            return inside.get("instruction")
+        sent = {"instruction", "messages"} - set(self._how.named.values())
+        self._columns = {name: kind for name, kind in self._columns.items() if name not in sent}
+        return None
+
+    def _may_be_nested(self, name: str) -> bool:
+        """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
+        lists = {named for what, named in self._how.named.items() if what in LISTS or what not in PARTS}
+        inside = any(named.startswith(f"{name}.") for named in self._how.named.values())
+        return may_be_nested(name) or inside or name in lists
+
+    def _logged(self, log: Log) -> Iterator[tuple[int, Row | Broken]]:
+        """The rows of a log of lm-evaluation-harness."""
+        return rows_in(log, chosen=self._how.filter, path=self._found.path)
+
+    def _read(self, number: int, wanted: list[str]) -> Iterator[tuple[int, Row | Broken]]:
+        """The rows of a file, with their numbers."""
+        file, outer = self._found.files[number], [path[0] for path in self._paths.values()]
+        if self._found.kind == "lm-eval":
+            rows = self._logged(self._found.logs[number])
+        else:
+            rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
+            rows = rows if self._requests is None else self._requests.joined(rows)
+        for at, row in rows:
+            if not isinstance(row, Broken):
+                row |= {name: value_at(row, path) for name, path in self._paths.items()}
+            yield at, row
+
+    @property
+    def _numbered(self) -> bool:
+        """Whether the rows have nothing but numbers, so that their place is their id."""
+        return (
+            self._form is not None
+            and self._form.name == "matrix"
+            and not self._names.asked
+            and not self._names.id
+        )
+
+    def _understood(self, *, answers: bool) -> tuple[Fitted | None, Names]:
+        found, how, columns = self._found, self._how, self._columns
+        gold = GoldAnswer(columns, self._by_model)
+        names = names_of(columns, how, path=found.path, why_gold=gold, tells_apart=self._tells_apart)
+        if not answers:
+            if not names.asked and "turns" not in columns:
+                raise LayoutError(
+                    f"{found.path}: nothing to ask: found the columns {', '.join(columns)}; wanted instruction, messages or "
+                    "turns; name the column with `columns='instruction=COLUMN'`"
+                )
+            return None, names
+        gold.refuse_doubt(names, found.path)
+        try:
+            form = fitted(columns, names, how, path=found.path, named_in=named_in(found.files))
+        except LayoutError:
+            self._refuse_text_scores(names.taken, every=True)
+            raise
+        if form.many or form.side_by_side > 1:
+            slips = {name for name, kind in columns.items() if kind.slips}
+            others = {n for n in columns if is_score(n) and not is_named_as(n, form.taken - {n})}
+            others = others if form.name in {"matrix", "column pairs"} else set()
+            self._refuse_text_scores(names.taken | (form.taken - slips) | others, every=False)
+        if form.name == "matrix":
+            numbers = {name for name, kind in columns.items() if kind.name == "number"}
+            self._counters = self._counting(form.taken | (numbers - names.taken))
+            self._columns = columns = {n: kind for n, kind in columns.items() if n not in self._counters}
+            form = fitted(columns, names, how, path=found.path)
+        text = textless(form, columns)
+        if text is not None:
+            raise no_instruction(found.path, text)
+        return form, form.names
+
+    def _refuse_text_scores(self, taken: Collection[str], *, every: bool) -> None:
+        """Stop where scores are texts, as with decimal commas, or 8/10.
+
+        Raises:
+            LayoutError: A column that is no part of a row holds such scores; see `written_scores`.
+        """
+        texts = [name for name, kind in self._columns.items() if kind.name == "text" and name not in taken]
+        for file in self._found.files if self._found.kind != "lm-eval" else ():
+            found = written_scores(file, self._found.kind, texts, every=every)
+            if found is not None:
+                columns, at, value = found
+                wanted = wants_number(value, columns, str(file))
+                raise LayoutError(
+                    f"{file}: row {at}: {columns[0]} is {value!r}; {wanted or 'wanted numbers, and an empty cell where there is none'}"
+                )
+
+    def _carriable(self) -> dict[str, str]:
+        """The columns that go over as they are, scalars and lists of scalars, and what each is called then."""
+        taken = self._names.taken | (self._form.taken if self._form else frozenset())
+        scalar = {"text", "number", "bool"}
+        found = [
+            name
+            for name, kind in self._columns.items()
+            if name not in taken
+            and name.casefold() != "id"  # of the file, where the id is made of the text
+            and (
+                kind.name in scalar
+                or (kind.name == "list" and kind.item is not None and kind.item.name in scalar)
+            )
+        ]
+        named = {name: what for what, name in self._how.named.items() if name in found}
+        return {name: named.get(name, name) for name in found if name in named or name not in named.values()}
+
+    def _counting(self, names: frozenset[str]) -> list[str]:
+        """The columns of a matrix that count its rows, from 0 or 1: they are no models."""
+        counting, count = {(name, first) for name in names for first in (0, 1)}, 0
+        for file in self._found.files:
+            for _, row in rows_of(file, self._found.kind, list(names)):
+                if not counting:
+                    return []
+                if not isinstance(row, Broken):
+                    counting = {
+                        (name, first)
+                        for name, first in counting
+                        if str(row.get(name)) in {str(first + count), f"{first + count}.0"}
+                    }
+                    count += 1
+        counters = {name for name, _ in counting}
+        return sorted(counters) if count >= FEWEST_COUNTED and counters < names else []
+
+    def _by_model(self, columns: Sequence[str], model: str | None) -> Iterator[tuple[str, Row]]:
+        """Some columns of every row, each with the model that the file is of, or that a column names."""
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, [*columns, *([model] if model else [])]):
+                if not isinstance(row, Broken):
+                    yield str(self._told[number] if self._told else row.get(model or "")), row
+
+    def _tells_apart(self, key: str, column: str) -> bool:
+        """Whether some rows share a key, and none of these the value of a column."""
+        known: dict[str, set[str]] = {}
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, [key, column]):
+                if isinstance(row, Broken) or row.get(key) is None:
+                    continue
+                values, value = known.setdefault(str(row[key]), set()), str(row.get(column))
+                if value in values:
+                    return False
+                values.add(value)
+        return any(len(values) > 1 for values in known.values())
+
+    @cached_property
+    def _wanted(self) -> list[str]:
+        """The columns to read."""
+        if self._found.kind not in {"parquet", "arrow"}:
+            return list(self._columns)
+        taken = self._form.taken if self._form else frozenset()
+        inner = {path[0] for path in self._inner.values()}
+        needed = self._names.taken | taken | set(self._carried) | inner | {"turns"}
+        return [name for name in self._columns if name in needed]
