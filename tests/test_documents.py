@@ -83,6 +83,7 @@ def test_an_object_over_several_lines_that_holds_no_rows_is_a_row(tmp_path: Path
             assert (pool.models, len(pool.ids)) == (MODELS, 1 + (name == "two.json"))
 
 
+@pytest.mark.extra
 def test_several_lists_that_may_be_the_rows_are_told_with_a_line_that_writes_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +356,7 @@ def rated(number: int, model: str, ratings: list[int | None]) -> Row:
     return {"id": number, "data": data, "annotations": shown, "project": 3, "allow_skip": True, **counts}
 
 
+@pytest.mark.extra
 def test_ratings_of_label_studio_are_told_with_the_line_that_makes_their_mean(
     tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +388,7 @@ def test_ratings_of_label_studio_are_told_with_the_line_that_makes_their_mean(
         assert np.array_equal(pool.scores("reward"), np.array([[2.5, 5], [np.nan, 4]]), equal_nan=True)
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(("files", "inside"), [(1, False), (2, False), (2, True)])
 def test_letters_of_a_scorer_are_told_with_the_line_that_makes_numbers_of_them(
     files: int,

@@ -440,7 +440,7 @@ def test_the_files_of_a_batch_service_are_read_together(run, path):
         "--columns id=custom_id takes those of the pool from its custom_id"
     )
     first = chosen(run, path, "--columns", "id=custom_id", "--rewards", "grades.csv")[0]["messages"]
-    assert first[0] == {"role": "system", "content": "Be brief."}
+    assert first[0] == {"role": "system", "content": "Be brief.", "train": False}
     assert first[2]["content"].endswith(first[1]["content"])
 
 
@@ -550,7 +550,7 @@ def test_the_output_of_a_batch_service_with_its_requests(run, place):
     rows[5]["response"]["body"]["choices"][1] = {"message": {"content": "Again."}, "finish_reason": "length"}
     lines("batch.jsonl", rows)
     first = chosen(run, "batch.jsonl")[0]["messages"]
-    assert first[0] == {"role": "system", "content": "Be brief."}
+    assert first[0] == {"role": "system", "content": "Be brief.", "train": False}
     assert first[2]["content"].endswith(first[1]["content"])
     with open_pool("batch.jsonl") as pool:
         assert (pool.models, len(pool.ids), pool.usual_reward) == (tuple(sorted(MODELS)), 40, "judge.score")

@@ -308,7 +308,8 @@ def test_trainers_get_messages(run, format_: str, tmp_path: Path) -> None:
     rows = written(tmp_path / "out")
     row = next(row for row in rows if row["id"] == "q0")
     if format_ == "messages":
-        assert row["messages"] == [*turns, user("Do 0"), {"role": "assistant", "content": "a01"}]
+        said = [*turns, user("Do 0"), {"role": "assistant", "content": "a01"}]
+        assert row["messages"] == [{**turn, "train": at == len(said) - 1} for at, turn in enumerate(said)]
     elif format_ == "sharegpt":
         assert [turn["value"] for turn in row["conversations"]][-4:] == ["Say 1", "1", "Do 0", "a01"]
         assert "Be brief." in json.dumps(row)

@@ -68,7 +68,7 @@ def scores_beside(
         return None
     bare = [file for file in files if not _holds(file, kind, parts)]
     answers = [file for file in files if file not in bare]
-    if not bare or not answers:
+    if not bare or not answers or any(isinstance(row, Broken) for _, row in rows_of(bare[0], kind)):
         return None
     with closing(connect()) as connection:
         second = Source(connection, str(bare[0]))

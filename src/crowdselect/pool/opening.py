@@ -521,7 +521,7 @@ def _lacks_texts(source: Source, seen: View) -> bool:
     given = f"nullif({seen.text}, '') IS NOT NULL"
     with closing(source.batches(given, rows=_FIRST_ROWS)) as batches:
         first = next(batches).column(0)
-    if FEW_MERGED * (len(first) - first.true_count) < len(first):
+    if not first.true_count or FEW_MERGED * (len(first) - first.true_count) < len(first):
         return False
     if seen.id_made:
         return True

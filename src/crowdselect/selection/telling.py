@@ -21,6 +21,7 @@ TellsOf = Literal["both", "instructions", "answers"]
 
 _OTHER = "choose by another method, as `crowdselect select --method random`, or score the answers with `crowdselect reward`"
 _SHOWN = 3  # models that a message names
+_FEW_ROWS = 5
 _FEW_FAMILIES = 3  # with fewer, metrics by family are mostly noise
 
 
@@ -96,7 +97,9 @@ def _noisy_line(name: str, families: int, weights: Mapping[str, float] | None) -
 
 
 def _flat(rows: Rows, eligible: BoolArray, names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """The numbers that are the same in nearly all eligible rows: the share of these, and the number."""
+    """The numbers that are the same in nearly all eligible rows: the share of these, and the number; of a few rows nothing is said."""
+    if int(eligible.sum()) < _FEW_ROWS:
+        return {}
     found = {name: share_of_commonest(rows.metrics[name][eligible]) for name in names}
     return {name: each for name, each in found.items() if each[0] >= ALIKE}
 
