@@ -147,6 +147,7 @@ def test_the_command_writes_a_page_and_knows_it_again(pool, run):
     assert "opens offline" in run("explore", "pool.parquet", "-o", "page.html", "--clusters", "2").out
     assert "up to date" in run("explore", "pool.parquet", "-o", "page.html", "--clusters", "2").out
     run("explore", "pool.parquet", "-o", "page.html", "--clusters", "3").refuses("page.html", "--overwrite")
+    run("explore", "pool.parquet", "-o", "page").refuses("page: the page is HTML", "ends in .html")
 
 
 def test_a_selection_is_explored_with_its_own_options(pool, run):

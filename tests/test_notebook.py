@@ -57,6 +57,17 @@ class Shown(HTMLParser):
         self.text.append(text)
 
 
+def test_a_pool_is_one_line_that_reads_no_rows(tmp_path):
+    place = tmp_path / "pool.jsonl"
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
+    with open_pool(place) as pool:
+        assert repr(pool) == "Pool(pool.jsonl, long layout, rewards: score)"
+        assert "_index" not in vars(pool)
+    place.write_text('{"id": "1", "instruction": "Hi", "model": "a", "response": "Ho"}\n', encoding="utf-8")
+    with open_pool(place) as pool:
+        assert repr(pool) == "Pool(pool.jsonl, long layout, rewards: none)"
+
+
 def test_a_notebook_shows_summary_first_rows_and_the_comparison(selection):
     page = selection._repr_html_()
     shown = Shown(page)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from crowdselect.cli.entry import say_current
+from crowdselect.cli.entry import check_page, say_current
 from crowdselect.cli.flags import Command
 from crowdselect.cli.methods import method_option
 from crowdselect.cli.options import (
@@ -81,6 +81,7 @@ def explore(
     from crowdselect.selection.folder import load_selection
     from crowdselect.terminal import say, shown_path, stage_bar
 
+    check_page(output)
     if given["near_duplicates"] is not None:
         raise OptionError("`near_duplicates` needs vectors, which a page does not hold; leave it out")
     crowd_file, saved = given["crowd"], None

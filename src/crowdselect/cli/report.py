@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crowdselect.cli.entry import say_current
+from crowdselect.cli.entry import check_page, say_current
 from crowdselect.cli.flags import Command, typed_line
 from crowdselect.cli.options import option, pool_place_option
 from crowdselect.errors import OutputError
@@ -63,6 +63,7 @@ def report(  # noqa: PLR0917  (click hands every option over by name)
     from crowdselect.terminal import counted, say, shown_path, stage_bar, warn
     from crowdselect.writing import claim
 
+    check_page(output)
     selection = load_selection(folder)
     if figures is not None:
         check_figures(figures)

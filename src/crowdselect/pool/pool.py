@@ -132,6 +132,11 @@ class Pool:
         self._read_notes = found.notes
         self.files: tuple[Path, ...] = found.files + (second.files if second else ())
 
+    def __repr__(self) -> str:
+        """One line, without reading the rows, for example `Pool(pool.parquet, long layout, rewards: score)`."""
+        rewards = ", ".join(self.reward_columns) or "none"
+        return f"Pool({Path(self.path).name}, {self.layout} layout, rewards: {rewards})"
+
     def __enter__(self) -> Self:
         return self
 
