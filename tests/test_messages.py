@@ -33,6 +33,34 @@ def small(tmp_path, monkeypatch):
 CHOICE = ("pool.jsonl", "--budget", 5, "--clusters", 0)
 
 
+@pytest.mark.parametrize(("asked", "told"), [(2, True), (3, False), (5, False)])
+def test_difficulty_says_that_it_depends_on_who_answered(run, asked, told):
+    models = [f"model-{letter}" for letter in "abcde"]
+    rows = [
+        {
+            "id": f"q{i:02d}",
+            "instruction": f"What is {i} plus one?",
+            "model": models[(i + j) % 5],
+            "response": f"{i + j}",
+            "score": (i * 7 + j * i) % 11,
+        }
+        for i in range(40)
+        for j in range(asked)
+    ]
+    Path("drawn.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ran = run("select", "drawn.jsonl", "--budget", 5, "--weights", "difficulty=1,separability=1", "-o", "out")
+    warning = (
+        "warning: difficulty depends on which models answered: a typical instruction has rewards of 2 of the 5 models; "
+        "--weights irt_difficulty=1,separability=1 allows for it\n"
+    )
+    assert (warning in ran.err) is told
+    fair = run(
+        "select", "drawn.jsonl", "--budget", 5, "--weights", "irt_difficulty=1,separability=1", "-o", "fair"
+    )
+    assert fair.code == 0
+    assert "depends on which models" not in fair.err
+
+
 def test_the_noise_of_stability_is_told_once_in_a_line(run):
     ran = run("select", *CHOICE, "--reward", "alpha", "-o", "out")
     [told] = [line for line in ran.err.splitlines() if "stability" in line]

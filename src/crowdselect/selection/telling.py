@@ -78,6 +78,7 @@ def telling_lines(
         flat = _flat(rows, eligible, weighted)
     noisy = [name for name in by_family(weights) if rows.families < _FEW_FAMILIES]
     nothing_else = bool(flat) and set(weighted) == {*flat, *noisy}
+    lines += _drawn_lines(rows, eligible, weights)
     lines += [_noisy_line(name, rows.families, None if nothing_else else weights) for name in noisy]
     return lines + ([_flat_line(flat, weights, nothing_else=nothing_else, noisy=noisy)] if flat else [])
 
@@ -88,6 +89,19 @@ def _is_of_instructions(rows: Rows) -> bool:
     if rows.reward is None or spread is None or not several.any() or np.nan_to_num(spread).any():
         return False
     return not any(metric.of_samples and name in rows.metrics for name, metric in METRICS.items())
+
+
+def _drawn_lines(rows: Rows, eligible: BoolArray, weights: Mapping[str, float]) -> list[str]:
+    """Warn of difficulty where few of the models answered an instruction: it depends on which these were."""
+    models, counts = len(rows.crowd.names), rows.n_rewards[eligible & (rows.n_rewards > 0)]
+    usual = int(np.median(counts)) if counts.size else models
+    if not weights.get("difficulty") or 2 * usual > models or usual == models:
+        return []
+    fair = {"irt_difficulty" if name == "difficulty" else name: weight for name, weight in weights.items()}
+    return [
+        f"difficulty depends on which models answered: a typical instruction has rewards of {usual} of the {models} models; "
+        f"{weights_without('', fair)} allows for it"
+    ]
 
 
 def _noisy_line(name: str, families: int, weights: Mapping[str, float] | None) -> str:
