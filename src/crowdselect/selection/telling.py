@@ -98,10 +98,8 @@ def _drawn_lines(rows: Rows, eligible: BoolArray, weights: Mapping[str, float]) 
     if not weights.get("difficulty") or 2 * usual > models or usual == models:
         return []
     fair = {"irt_difficulty" if name == "difficulty" else name: weight for name, weight in weights.items()}
-    return [
-        f"difficulty depends on which models answered: a typical instruction has rewards of {usual} of the {models} models; "
-        f"{weights_without('', fair)} allows for it"
-    ]
+    few = f"a typical instruction has rewards of {usual} of the {models} models"
+    return [f"difficulty depends on which models answered: {few}; {weights_without('', fair)} allows for it"]
 
 
 def _noisy_line(name: str, families: int, weights: Mapping[str, float] | None) -> str:
