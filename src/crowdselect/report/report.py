@@ -33,6 +33,7 @@ from crowdselect.report.projection import project
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.selection import random_control
+from crowdselect.terminal import reworded
 from crowdselect.writing import check_output, new_file
 
 LISTED = 5_000
@@ -183,7 +184,10 @@ def make_page(
         kind="report",
         simulated=bool(run.facts.get("simulated")),
         # Problems are complete only now that all content is gathered.
-        warnings=list(dict.fromkeys([*run.selection.warnings, *run.facts.get("notes", []), *run.problems])),
+        warnings=[
+            reworded(line)
+            for line in dict.fromkeys([*run.selection.warnings, *run.facts.get("notes", []), *run.problems])
+        ],
         sections=filled,
         **_head(run),
     )
