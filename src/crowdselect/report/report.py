@@ -33,7 +33,6 @@ from crowdselect.report.projection import project
 from crowdselect.selection.eligible import REASONS
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.selection import random_control
-from crowdselect.terminal import reworded
 from crowdselect.writing import check_output, new_file
 
 LISTED = 5_000
@@ -184,10 +183,7 @@ def make_page(
         kind="report",
         simulated=bool(run.facts.get("simulated")),
         # Problems are complete only now that all content is gathered.
-        warnings=[
-            reworded(line)
-            for line in dict.fromkeys([*run.selection.warnings, *run.facts.get("notes", []), *run.problems])
-        ],
+        warnings=list(dict.fromkeys([*run.selection.warnings, *run.facts.get("notes", []), *run.problems])),
         sections=filled,
         **_head(run),
     )
