@@ -237,6 +237,83 @@ def test_the_option(tmp_path, run):
         open_pool(pool, missing="blank")
 
 
+def _why(run, folder, id_):
+    """What is said of answers without a text, on one line; and the same for machines."""
+    told = " ".join(run("why", folder, id_).out.split())
+    lines = [line for line in told.split(" - ") if "without a text" in line]
+    return [line.split(" all its answers:")[0] for line in lines], json.loads(
+        run("why", folder, id_, "--json").out
+    )["empty_answers"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_inspect_proposes_to_leave_them_out_and_why_names_them(tmp_path, run, monkeypatch, shape, ending):
+    monkeypatch.chdir(tmp_path)
+    file = f"pool.{ending}"
+    if ending == "jsonl":
+        written(tmp_path / file, SHAPES[shape]())
+    else:
+        pq.write_table(pa.Table.from_pylist(list(SHAPES[shape]())), file)
+    proposed = run("inspect", file).out.splitlines()[-1].split()
+    assert proposed[:5] == ["crowdselect", "select", file, "--missing", "empty"]
+    assert run(*proposed[1:]).code == 0
+    counts = [word for word in proposed[1:] if word not in {"--missing", "empty"}]
+    assert run(*counts[:-1], "counts").code == 0
+    assert _why(run, "chosen", "q0") == (
+        [f"the reward of an answer without a text was left out: {MODELS[2]}"],
+        {MODELS[2]: 1},
+    )
+    assert _why(run, "counts", "q1") == (
+        [
+            f"an answer without a text has a reward that counts, that of {MODELS[2]}; --missing empty leaves it out"
+        ],
+        {MODELS[2]: 1},
+    )
+    assert _why(run, "chosen", "q2") == _why(run, "counts", "q2") == ([], {})
+    assert "--missing" not in run("inspect", file, "--missing", "empty").out.replace(
+        " --missing empty", "", 1
+    )
+
+
+def test_why_counts_the_samples_without_a_text(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    each = [{**row, "sample": sample} for row in rows() for sample in (0, 1)]
+    each[0] |= {"response": ""}
+    written(tmp_path / "pool.jsonl", each)
+    options = ["--budget", "2", "--clusters", "0"]
+    assert run("select", "pool.jsonl", *options, "-o", "counts").code == 0
+    assert run("select", "pool.jsonl", *options, "--missing", "empty", "-o", "out").code == 0
+    found = {MODELS[0]: 1, MODELS[2]: 2}
+    named = f"{MODELS[0]}, {MODELS[2]} (2)"
+    assert _why(run, "counts", "q0") == (
+        [
+            f"answers without a text have rewards that count, those of {named}; --missing empty leaves them out"
+        ],
+        found,
+    )
+    assert _why(run, "out", "q0") == (
+        [f"the rewards of answers without a text were left out: {named}"],
+        found,
+    )
+
+
+def test_why_names_no_empty_answers_where_the_rewards_are_gone(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "pool.jsonl", rows(score=False))
+    written(tmp_path / "r.jsonl", [{name: row[name] for name in ("id", "model", "score")} for row in rows()])
+    assert (
+        run(
+            "select", "pool.jsonl", "--rewards", "r.jsonl", "--budget", "2", "--clusters", "0", "-o", "out"
+        ).code
+        == 0
+    )
+    assert _why(run, "out", "q0")[1] == {MODELS[2]: 1}
+    (tmp_path / "r.jsonl").unlink()
+    assert _why(run, "out", "q0") == ([], None)
+    assert "Question 0?" in run("why", "out", "q0").out
+
+
 def test_of_several_rewards_the_likeliest_is_the_one_that_counts_empty_answers(tmp_path):
     """A failed call has no judgment, and yet a number of seconds."""
     each = [

@@ -44,6 +44,26 @@ def test_python_names_become_flags(text, shown):
     assert as_flags(text, options=named_options(Command("c", params=OPTIONS))) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("select with `pairs='best-worst'`", "select with `crowdselect select ... --pairs best-worst`"),
+        ("leave them out: `missing='empty'`", "leave them out: `crowdselect select ... --missing empty`"),
+        ("`pairs` and `format='alpaca'`", "`pairs` and --format alpaca"),
+        ("`cache=False`, `engine='ray'`", "`cache=False`, `engine='ray'`"),
+    ],
+)
+def test_advice_on_choosing_is_a_line_of_select_in_commands_that_do_not_choose(text, shown):
+    with click.Context(cli, info_name="crowdselect") as root:
+        export = cli.get_command(root, "export")
+        assert export.spoken(click.Context(export, parent=root))(text) == shown
+        recipe = cli.get_command(root, "run")
+        assert (
+            recipe.spoken(click.Context(recipe, parent=root))("`pairs='best-worst'`")
+            == "`pairs='best-worst'`"
+        )
+
+
 def _command(act) -> Command:
     return Command("c", params=OPTIONS, callback=lambda **_: act())
 

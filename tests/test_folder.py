@@ -177,13 +177,21 @@ def test_options_are_checked_before_anything_is_written(sim, tmp_path):
     with open_pool(sim) as pool:
         selection = select(pool, Options(budget=3, **QUICK))
         for options, said in (
-            ({"format": "dpo"}, "`format='dpo'` needs preference pairs"),
+            ({"format": "dpo"}, "needs preference pairs.*select again with `pairs='best-worst'`"),
             ({"file_type": "csv"}, "`file_type='csv'` is unknown"),
             ({"trainer": "x"}, "`trainer='x'` is unknown"),
         ):
             with pytest.raises(OptionError, match=said):
                 export(selection, pool, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_are_exported_as_nothing_else(sim, tmp_path):
+    with open_pool(sim) as pool:
+        selection = select(pool, Options(budget=3, pairs="best-worst", **QUICK))
+        said = "is of preference pairs, which `format='messages'` cannot hold; use `format='dpo'`"
+        with pytest.raises(OptionError, match=said):
+            export(selection, pool, tmp_path / "out", format="messages")
 
 
 def test_texts_of_every_kind_arrive_unchanged(tmp_path):

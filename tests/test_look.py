@@ -1,8 +1,11 @@
 """`view`, `export`, `completion`, and a budget that is a share."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from commands import manifest, train
@@ -137,6 +140,47 @@ def test_export_writes_another_form_of_the_same_rows(run, sim, tmp_path):
     again = run("export", tmp_path / "chosen", "-o", tmp_path / "alpaca")
     assert again.code == 2
     assert "--overwrite" in again.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--reward", "other"],
+        [
+            "--reward",
+            "other",
+            "--missing",
+            "-1",
+            "--missing",
+            "empty",
+            "--columns",
+            "response=response,id=id",
+        ],
+        ["--limit", "50", "--reward", "simulated_reward:down"],
+        ["--reward", "simulated_reward", "--reward", "other", "--ensemble", "mean-rank"],
+    ],
+)
+def test_export_of_pairs_that_are_not_there_names_the_line_that_makes_them(
+    run, sim, tmp_path, monkeypatch, options
+):
+    monkeypatch.chdir(tmp_path)
+    table = pq.read_table(sim)
+    pq.write_table(table.append_column("other", table["simulated_reward"]), "pool.parquet")
+    assert run("select", "pool.parquet", "--budget", 5, "--clusters", 0, *options, "-o", "chosen").code == 0
+    refused = run("export", "chosen", "--format", "dpo", "-o", "again")
+    refused.refuses("chosen: this selection has no preference pairs", "add --pairs best-worst")
+    line = re.search("as in `crowdselect (select pool.parquet [^`]*)`", refused.err)[1]
+    made = run(*shlex.split(line))
+    assert made.code == 0, made
+    assert manifest("chosen-pairs")["export"]["format"] == "dpo"
+    before, after = (manifest(name)["facts"] for name in ("chosen", "chosen-pairs"))
+    assert [before[name] for name in ("read", "limit", "reward")] == [
+        after[name] for name in ("read", "limit", "reward")
+    ]
+    assert run("export", "chosen-pairs", "--format", "dpo", "-o", "again").code == 0
+    run("export", "chosen-pairs", "--format", "alpaca", "-o", "other").refuses(
+        "is of preference pairs, which --format alpaca cannot hold; use --format dpo"
+    )
 
 
 def test_export_refuses_a_pool_that_has_changed(run, sim, tmp_path):

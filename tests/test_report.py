@@ -281,7 +281,9 @@ def test_a_pool_that_is_gone_or_changed_is_said_in_the_page(extra, run, tmp_path
     ran = run("report", str(tmp_path / "chosen"), "--overwrite")
     assert ran.code == 0
     assert "pass its current path as --pool" in ran.err
-    assert "There is no map" in (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "chosen" / "report.html").read_text(encoding="utf-8")
+    assert "There is no map" in page
+    assert "pass its current path as --pool" in page
 
 
 @pytest.mark.extra

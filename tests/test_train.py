@@ -462,7 +462,10 @@ def test_the_students_end_becomes_the_models_end():
         (("--base", "nowhere/at/all"), ["no such folder"]),
         (("--base", "rows.jsonl"), ["this is a file"]),
         (("--base", "."), ["there is no config.json"]),
-        (("--base", "base", "--objective", "dpo"), ["needs preference pairs", "pairs='best-worst'"]),
+        (
+            ("--base", "base", "--objective", "dpo"),
+            ["needs preference pairs", "select again with `crowdselect select ... --pairs best-worst`"],
+        ),
         (("--base", "base", "--lora", "--lora-targets", "nope"), ["--lora-targets is 'nope'"]),
         (("--base", "base", "--set", "learning_rate=1"), ["use --learning-rate"]),
         (("--base", "base", "--set", "push_to_hub=true"), ["not sent anywhere"]),

@@ -288,6 +288,11 @@ def worded(change: Callable[[str], str]) -> Iterator[None]:
         _wording.reset(before)
 
 
+def reworded(text: str) -> str:
+    """Return a line of our own wording as `say` would print it, for a page that a command writes."""
+    return _wording.get()(text)
+
+
 def say(text: str = "", *, hang: int = 0) -> None:
     """Print a line of our own wording (text from pools has gone through `visible`).
 

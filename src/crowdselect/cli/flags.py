@@ -7,7 +7,7 @@ raises or says goes through here, so that its user reads `--max-cost` and `--ove
 import ast
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from textwrap import wrap
 from typing import Any
@@ -20,6 +20,9 @@ from crowdselect.terminal import note, visible, worded
 
 ESSENTIAL = "Options"
 """The first section of help."""
+
+_OF_RUNNING = {"Output", "Where it runs"}
+"""Sections of the options of `select` that say nothing of what is chosen."""
 
 _GLUE = "\N{NO-BREAK SPACE}"
 _NAMED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
@@ -66,9 +69,20 @@ class _WithExample(click.Command):
 class Command(_WithExample):
     """A command whose messages name its options by their flags, and which keeps what it is at beside its output."""
 
+    advises_select = True
+    """Whether an option that it lacks and by which `select` chooses is told as the line of `select` to type."""
+
+    def spoken(self, ctx: click.Context) -> Callable[[str], str]:
+        """What writes the options in a message as they are typed."""
+        root = ctx.find_root().command
+        select = root.get_command(ctx, "select") if isinstance(root, Group) and self.advises_select else None
+        others = {} if select is None else named_options(select)
+        choosing = {n: one for n, one in others.items() if getattr(one, "section", None) not in _OF_RUNNING}
+        return partial(as_flags, options=named_options(self), of_select=choosing)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (what the command returns)
         """Run it; errors of ours and lines through `terminal` say flags for Python's names."""
-        change = partial(as_flags, options=named_options(self))
+        change = self.spoken(ctx)
         output = None if ctx.params.get("dry_run") else ctx.params.get("output")
         with worded(change), kept(output, ctx.command_path.partition(" ")[2]) as at:
             try:
@@ -90,7 +104,7 @@ class Command(_WithExample):
                 f"there is no option {error.option_name}{near_miss(error.option_name, known)}", ctx=ctx
             ) from None
         except CrowdselectError as error:
-            error.reword(partial(as_flags, options=named_options(self)))
+            error.reword(self.spoken(ctx))
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -146,12 +160,19 @@ def named_options(command: click.Command) -> dict[str, Option | click.Argument]:
     return found
 
 
-def as_flags(text: str, *, options: Mapping[str, Option | click.Argument]) -> str:
+def as_flags(
+    text: str,
+    *,
+    options: Mapping[str, Option | click.Argument],
+    of_select: Mapping[str, Option | click.Argument] | None = None,
+) -> str:
     """Write the options of a command as they are typed.
 
     Args:
         text: A message; an option stands in it as `name` or `name=value`, in backticks.
         options: By their Python names; what else stands in backticks is left as it is.
+        of_select: Those of `select`, for advice on what to choose by that another command gives: an option with a value
+            that the command lacks becomes a line of `select`.
 
     Example:
         >>> options = named_options(Command("x", params=[Option(["--max-cost"]), Option(["--no-cache"], is_flag=True)]))
@@ -159,11 +180,17 @@ def as_flags(text: str, *, options: Mapping[str, Option | click.Argument]) -> st
         '--max-cost 3 and --no-cache; `budget`'
         >>> as_flags("`weights={'difficulty': 1}`", options=named_options(Command("x", params=[Option(["--weights"])])))
         '--weights difficulty=1'
+        >>> as_flags("`pairs='best-worst'`", options={}, of_select=named_options(Command("x", params=[Option(["--pairs"])])))
+        '`crowdselect select ... --pairs best-worst`'
     """
 
     def flag(found: re.Match[str]) -> str:
         option = options.get(found[1])
-        return found[0] if option is None else _typed(option, found[2]) or found[0]
+        if option is not None:
+            return _typed(option, found[2]) or found[0]
+        other = None if found[2] is None else (of_select or {}).get(found[1])
+        typed = None if other is None else _typed(other, found[2])
+        return found[0] if typed is None else f"`crowdselect select ... {typed}`"
 
     return _NAMED.sub(flag, text)
 

@@ -18,7 +18,7 @@ from crowdselect.cli.flags import Option, typed_line
 from crowdselect.cli.values import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
-from crowdselect.pool.howread import READ_OPTIONS
+from crowdselect.pool.howread import EMPTY, READ_OPTIONS, HowRead
 from crowdselect.pool.layouts import says_reward
 from crowdselect.pool.views import direction_of
 from crowdselect.selection.records import RL
@@ -78,13 +78,15 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
 
     Args:
         pool: As it was typed.
-        found: From `crowdselect.inspect_pool`.
+        found: From `crowdselect.inspect_pool`; if answers without a text have rewards, these are left out.
         reward: The column that was named.
     """
     columns = found["reward_columns"] if reward is None else [reward, *found["reward_columns"]]
     if columns:
         texts = found["instructions"] - found["without_text"] - found["duplicates"]
-        options = [*given(*SCORED_POOL), *(["--clusters", "0"] if texts < _FEWEST_CLUSTERED else [])]
+        options = given(*SCORED_POOL)
+        options += ["--missing", EMPTY] if found["empty_answers"] else []
+        options += ["--clusters", "0"] if texts < _FEWEST_CLUSTERED else []
         if found["id_doubted"]:
             _add_columns(options, "id=")
         usual = found["usual_reward"]
@@ -269,6 +271,29 @@ def after_evaluation(folder: str) -> Steps:
 
 def _same_benchmark(other: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> bool:
     return other is not None and all(other.get(name) == mine.get(name) for name in ("kind", "benchmark"))
+
+
+def pairing(select: click.Command, folder: str, selection: Selection) -> str:
+    """Write the line that chooses as many preference pairs from a selection's pool, read in the same way and by the same rewards.
+
+    Args:
+        select: The command.
+        folder: Where the selection is.
+        selection: What is in it.
+    """
+    facts, options = selection.facts, selection.options
+    read = HowRead.from_dict(facts["read"] if "read" in facts else {"layout": facts["layout"]})
+    rewards = options["reward"] or ()
+    told = {
+        name: getattr(read, name) for name in READ_OPTIONS if getattr(read, name) != getattr(HowRead(), name)
+    }
+    told |= {name: facts.get(name) for name in ("rewards", "limit")}
+    told |= {"reward": (rewards,) if isinstance(rewards, str) else tuple(rewards)}
+    told |= {name: options.get(name) for name in ("ensemble", "budget")}
+    known = [param for param in select.params if param.name in told]
+    typed = [word for param in known for word in _words(param, told[str(param.name)])]
+    pairs = ["--pairs", "best-worst", "-o", _free(f"{folder.rstrip('/')}-pairs")]
+    return typed_line(["select", shown_path(facts["pool"]), *typed, *pairs])
 
 
 def after_robustness() -> Steps:

@@ -106,10 +106,15 @@ def export(
     pool: str | None,
     overwrite: bool,
 ) -> None:
-    """Write a finished selection in another form."""
+    """Write a finished selection in another form.
+
+    Preference pairs are made as rows are chosen: `--format dpo` needs a selection by `select ... --pairs best-worst`, which
+    writes this format by itself.
+    """
     from crowdselect.cli.entry import say_current
-    from crowdselect.cli.following import say_next, training
-    from crowdselect.errors import InputError
+    from crowdselect.cli.following import pairing, say_next, training
+    from crowdselect.cli.main import select
+    from crowdselect.errors import InputError, OptionError
     from crowdselect.manifests import own_files, read_manifest
     from crowdselect.repeats import is_current, made_by
     from crowdselect.selection.folder import export as write
@@ -118,6 +123,11 @@ def export(
     from crowdselect.terminal import warn
 
     selection = load_selection(folder)
+    if format == "dpo" and selection.options["pairs"] is None:
+        raise OptionError(
+            f"{folder}: this selection has no preference pairs; they are made as rows are chosen, so add --pairs best-worst (or "
+            f"within-model) to the command that chose it, as in `{pairing(select, folder, selection)}`"
+        )
     opened, problem = reopen_pool(selection, pool)
     if opened is None or problem is not None:
         if opened is not None:

@@ -381,12 +381,19 @@ def why(folder: str, instruction_id: str | None, reason: str | None, pool: str |
         shared = shared_with_benchmark(selection, story, texts.instruction)
     if as_json:
         more = {} if shared is None else {"shared_words": shared}
-        print_json({**story, "instruction": texts.instruction, "answer": texts.answer, **more})
+        known = {"instruction": texts.instruction, "answer": texts.answer, "empty_answers": texts.empty}
+        print_json({**story, **known, **more})
     else:
         with worded(
             partial(as_flags, options=named_options(cli.commands["select"]))
         ):  # its advice is about choosing
-            print_story(story, instruction=texts.instruction, answer=texts.answer, shared=shared)
+            print_story(
+                story,
+                instruction=texts.instruction,
+                answer=texts.answer,
+                shared=shared,
+                empty=texts.empty_line(selection),
+            )
     if texts.problem is not None:
         warn(texts.problem)
     elif not as_json:

@@ -253,9 +253,22 @@ def _unfinished(endings: Mapping[str, int]) -> str:
 
 
 def print_story(
-    story: Mapping[str, Any], *, instruction: str | None, answer: str | None, shared: str | None = None
+    story: Mapping[str, Any],
+    *,
+    instruction: str | None,
+    answer: str | None,
+    shared: str | None = None,
+    empty: str | None = None,
 ) -> None:
-    """Tell one row's story, with its text where the pool is at hand."""
+    """Tell one row's story, with its text where the pool is at hand.
+
+    Args:
+        story: From `Selection.explain`.
+        instruction: Its text.
+        answer: The text of the answer to train on.
+        shared: What it shares with a benchmark.
+        empty: Which of its rewards are of answers without a text.
+    """
     say(f"instruction {visible(story['id'])}")
     if instruction is not None:
         show(fitted(f"  {visible(instruction, width=400)}", hang=2))
@@ -264,6 +277,8 @@ def print_story(
         show(fitted(f"  {visible(answer, width=400)}", hang=2))
     for line in story["story"]:
         say(f"- {visible(line)}", hang=2)
+    if empty is not None:
+        say(f"- {visible(empty)}", hang=2)
     if shared is not None:
         say(f"- shared with the benchmark question: {visible(shared, width=400)}", hang=2)
 

@@ -72,8 +72,14 @@ max-cost = 50
 """
 
 
+class _Run(Command):
+    """Its advice is for a recipe, which holds the options of `select` by their names."""
+
+    advises_select = False
+
+
 @click.command(
-    cls=Command,
+    cls=_Run,
     epilog="Example:  crowdselect run --example > recipe.toml; crowdselect run recipe.toml --dry-run",
 )
 @click.argument("recipe", required=False, metavar="RECIPE.toml")

@@ -25,7 +25,7 @@ from crowdselect import __version__
 from crowdselect._optional import optional
 from crowdselect.cache import folder
 from crowdselect.repeats import as_text
-from crowdselect.terminal import counted, thousands, visible
+from crowdselect.terminal import counted, reworded, thousands, visible
 from crowdselect.writing import new_file
 
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -113,7 +113,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "signed": signed, "thousands": thousands, "counted": counted}
-    environment.filters |= {"percent": percent, "listed": listed, "code_parts": code_parts}
+    environment.filters |= {
+        "percent": percent,
+        "listed": listed,
+        "code_parts": code_parts,
+        "reworded": reworded,
+    }
     return environment
 
 

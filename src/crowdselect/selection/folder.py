@@ -30,7 +30,7 @@ from crowdselect.selection.formats import (
     trainer_files,
 )
 from crowdselect.selection.options import Options
-from crowdselect.selection.records import RL, Record, has_earlier_answer
+from crowdselect.selection.records import FORMATS, RL, Record, has_earlier_answer
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
 from crowdselect.selection.trainers import TRAINERS
@@ -89,6 +89,7 @@ def export(
         'export'
     """
     pairs = selection.options["pairs"]
+    _check_kind(format, pairs=pairs)
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
@@ -198,6 +199,29 @@ def _of_prompts(
             f"{pool.path}: {tools:,} of the {len(ids):,} chosen rows need tools, which `format={RL!r}` does not hold; {again}"
         )
     return found
+
+
+def _check_kind(name: str | None, *, pairs: str | None) -> None:
+    """Refuse a format for another kind of rows than a finished selection has, which no export can change.
+
+    Args:
+        name: The format that is asked for.
+        pairs: The selection's option.
+
+    Raises:
+        OptionError: Pairs are asked for and there are none, or there are pairs and something else is asked for.
+    """
+    if name not in FORMATS or (name == "dpo") == (pairs is not None):
+        return
+    if pairs is None:
+        raise OptionError(
+            "`format='dpo'` needs preference pairs, which are made as rows are chosen, and this selection has none; select "
+            "again with `pairs='best-worst'` or `pairs='within-model'`"
+        )
+    raise OptionError(
+        f"this selection is of preference pairs, which `format={name!r}` cannot hold; use `format='dpo'`, or select again "
+        "without pairs"
+    )
 
 
 def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer: str | None) -> str:

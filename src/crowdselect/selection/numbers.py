@@ -331,7 +331,7 @@ def check_number(
             f"`{where}`: {name} is of no model of the pool; its models are: {shown}{near_miss(model, models)}"
         )
     if number.pairs and not pairs:
-        raise OptionError(f"`{where}`: {name} is of pairs; add `pairs='best-worst'`")
+        raise OptionError(f"`{where}`: {name} is of pairs, which `pairs='best-worst'` makes")
     if number.student and not student:
         raise OptionError(f"`{where}`: {name} is of the student; name it with `student`")
     if number.ensemble and not ensemble:

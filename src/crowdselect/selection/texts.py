@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from crowdselect.engine.here import Run
-from crowdselect.errors import InputError, MissingExtraError, SplitError
+from crowdselect.errors import InputError, MissingExtraError, RewardError, SplitError
 from crowdselect.pool.batches import Numbers
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.pool import Pool, open_pool
@@ -19,6 +20,7 @@ from crowdselect.selection.options import BEST_STUDENT
 from crowdselect.selection.overlap import shared_words
 from crowdselect.selection.own_answers import opened
 from crowdselect.selection.reading import Shards, shards_of
+from crowdselect.selection.rewards import empty_answers
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import Student
 
@@ -251,8 +253,32 @@ class Texts:
     """None if the pool has none, or cannot be opened."""
     answer: str | None = None
     """The answer to train on; None if the pool has none, or cannot be opened."""
+    empty: Mapping[str, int] | None = None
+    """The models of the crowd whose answers have a reward but no text, with how many each; None if that is not known."""
     problem: str | None = None
     """What the user should know: that the pool is gone, or has changed since."""
+
+    def empty_line(self, selection: Selection) -> str | None:
+        """Say whether the rewards of the answers without a text count in a selection; None where there are none.
+
+        Example:
+            >>> counted = Selection(table=None, options={}, facts={"read": {}})
+            >>> Texts(empty={"a-7b": 1}).empty_line(counted)
+            "an answer without a text has a reward that counts, that of a-7b; `missing='empty'` leaves it out"
+            >>> left_out = Selection(table=None, options={}, facts={"read": {"missing": ["empty"]}})
+            >>> Texts(empty={"a-7b": 2, "b-7b": 1}).empty_line(left_out)
+            'the rewards of answers without a text were left out: a-7b (2), b-7b'
+        """
+        if not self.empty:
+            return None
+        who = ", ".join(f"{name} ({many})" if many > 1 else name for name, many in self.empty.items())
+        one = sum(self.empty.values()) == 1
+        if _read_of(selection.facts).not_empty:
+            whose = "the reward of an answer" if one else "the rewards of answers"
+            return f"{whose} without a text {'was' if one else 'were'} left out: {who}"
+        if one:
+            return f"an answer without a text has a reward that counts, that of {who}; `missing='empty'` leaves it out"
+        return f"answers without a text have rewards that count, those of {who}; `missing='empty'` leaves them out"
 
 
 def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None = None) -> Texts:
@@ -281,9 +307,44 @@ def texts_of(selection: Selection, row: Mapping[str, Any], *, pool: str | None =
     with closing(opened):
         try:
             instruction, answer = _read(opened, row)
+            empty = _empty_of(opened, selection, row["id"])
         except InputError as error:
             return Texts(problem=f"the texts are not shown: {error}")
-    return Texts(instruction, answer, problem)
+    return Texts(instruction, answer, empty, problem)
+
+
+def _empty_of(pool: Pool, selection: Selection, id_: str) -> dict[str, int] | None:
+    """Count the answers to an instruction, by model of the crowd, that have a reward but no text, whether it counted or not.
+
+    None where the rewards are gone, or the instruction is, of which the user is told: the pool has changed.
+    """
+    rewards, crowd = selection.facts["reward"], {member["name"] for member in selection.facts["crowd"]}
+    if id_ not in pool.ids:
+        return None
+    if rewards is None or not pool.has_responses or not _may_lack_text(pool, id_, crowd):
+        return {}
+    try:
+        if not pool.read.not_empty:
+            return _empty_in(pool, rewards, id_, crowd)
+        as_given = replace(pool.read, missing=pool.read.no_rewards)
+        with open_pool(pool.path, read=as_given, rewards=pool.rewards_path) as given:
+            return _empty_in(given, rewards, id_, crowd)
+    except RewardError:
+        return None
+
+
+def _may_lack_text(pool: Pool, id_: str, crowd: AbstractSet[str]) -> bool:
+    """Whether some model has no text for an instruction, which is cheap to know; of samples it is not known."""
+    models = [model for model in pool.models if model in crowd]
+    return pool.sampled or None in pool.responses([(id_, model) for model in models])
+
+
+def _empty_in(pool: Pool, rewards: str | Sequence[str], id_: str, crowd: AbstractSet[str]) -> dict[str, int]:
+    named = [rewards] if isinstance(rewards, str) else rewards
+    row = pool.ids.tolist().index(id_)
+    counts = empty_answers(pool, [pool.reward_name(name) for name in named])[row].tolist()
+    found = zip(pool.models, counts, strict=True)
+    return {model: count for model, count in found if count and model in crowd}
 
 
 def instructions_of(
@@ -375,7 +436,7 @@ def _reopened(
 
 def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
     """Open the pool, with its second file of rewards if that still exists: the texts do not need it."""
-    how = HowRead.from_dict(facts["read"] if "read" in facts else {"layout": facts["layout"]})
+    how = _read_of(facts)
     try:
         return open_pool(path, read=how, rewards=facts["rewards"]), None
     except InputError as error:
@@ -383,6 +444,11 @@ def _open(path: str, facts: Mapping[str, Any]) -> tuple[Pool, str | None]:
             raise
         problem = f"the rewards cannot be read ({error}), so it is not known whether the texts have changed"
         return open_pool(path, read=how), problem
+
+
+def _read_of(facts: Mapping[str, Any]) -> HowRead:
+    """How the pool of a selection is read."""
+    return HowRead.from_dict(facts["read"] if "read" in facts else {"layout": facts["layout"]})
 
 
 def _read(pool: Pool, row: Mapping[str, Any]) -> tuple[str | None, str | None]:

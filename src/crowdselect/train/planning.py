@@ -370,8 +370,8 @@ def _objective(source: TrainRows, settings: TrainSettings) -> Objective:
     wanted: Objective = settings.objective or ("dpo" if source.has_pairs else "sft")
     if wanted != "sft" and not source.has_pairs:
         raise OptionError(
-            f"`objective` {wanted} needs preference pairs, and {source.file} has no rejected answers; `select` "
-            "writes them with `pairs='best-worst'`"
+            f"`objective` {wanted} needs preference pairs, and {source.file} has no rejected answers; select again with "
+            "`pairs='best-worst'`"
         )
     return wanted
 
