@@ -1,5 +1,6 @@
 """Write a selection as a folder to train from: training file, every row's reason, card, manifest last."""
 
+import hashlib
 import json
 import os
 import platform
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 FILE_TYPES = ("jsonl", "parquet")
 _BATCH = 1000  # chosen rows fetched and written at a time
+_DIGITS = 8  # of a training file's hash, enough to tell apart the folders that lie side by side
 _PACKAGES = ("duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
 
 
@@ -129,7 +131,12 @@ def export(
             if trainer is not None:
                 earlier = TRAINERS[trainer].earlier_line(name, written.earlier, written.rows)
                 extra_files |= trainer_files(
-                    trainer, name=name, train_file=train_file, rows=count, earlier=earlier
+                    trainer,
+                    name=name,
+                    train_file=train_file,
+                    digest=_digest(folder / train_file),
+                    rows=count,
+                    earlier=earlier,
                 )
             extra_files |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
             for file, text in extra_files.items():
@@ -247,8 +254,9 @@ def file_names(
     train_file = training_file(pool, name=name, file_type=file_type, trainer=trainer)
     if train_file is not None:
         usual = name or "messages"
-        extra_files = trainer_files(trainer, name=usual, train_file=train_file, rows=0) if trainer else {}
-        names += [train_file, *extra_files, *([rl.REWARD_FILE] if custom else [])]
+        if trainer is not None:
+            names += trainer_files(trainer, name=usual, train_file=train_file, digest="", rows=0)
+        names += [train_file, *([rl.REWARD_FILE] if custom else [])]
     return names
 
 
@@ -422,6 +430,11 @@ def _write_training(path: Path, records: Iterator[Record], *, name: str, trainer
         return
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in records)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
 
 def _write_parquet(path: Path, table: "pa.Table") -> None:
