@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from commands import tree
 from crowdselect.selection.formats import record, record_schema, trainer_files
 from crowdselect.selection.records import RL
 from crowdselect.selection.trainers import TRAINERS
@@ -175,6 +176,72 @@ def test_two_trainers_of_one_selection_leave_nothing_under_the_same_name(run, si
         assert all(path.startswith(f"../{trainer}-model-") for path in found)
         told |= {path.removesuffix("/prepared") for path in found}
     assert len(told) == 3
+
+
+WITHOUT_ANSWERS = [
+    {"id": f"q{i}", "instruction": f"What is {i} + {i}?", "model": model, "reward": i % 7 + place}
+    for i in range(8)
+    for place, model in enumerate(("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct"))
+]
+"""A long pool with rewards alone."""
+
+
+@pytest.fixture
+def unanswered(tmp_path):
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in WITHOUT_ANSWERS))
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        *((("--for", name), f"for {each.title}; ") for name, each in TRAINERS.items()),
+        (("--format", "messages"), "for --format messages; "),
+        (("--format", "alpaca"), "for --format alpaca; "),
+        (("--format", "alpaca", "--for", "llamafactory"), "or leave out --for and --format to write"),
+    ],
+)
+def test_without_answers_nothing_is_written_for_a_trainer_or_in_a_format(
+    run, unanswered, tmp_path, asked, line
+):
+    choosing = ("select", unanswered, "--budget", 4, "--clusters", 0, "--method", "random")
+    assert run(*choosing, "-o", tmp_path / "chosen").code == 0
+    before = tree(tmp_path)
+    none = "pool.jsonl: the pool holds no answers (wanted a column response), so there is no training file "
+    for command in (choosing, (*choosing, "--dry-run"), ("export", tmp_path / "chosen")):
+        out = () if "--dry-run" in command else ("-o", tmp_path / "out")
+        run(*command, *asked, *out).refuses(none, line, "select from a pool with these texts")
+        assert tree(tmp_path) == before
+
+
+def test_pairs_without_answers_are_not_written_in_a_format(run, unanswered, tmp_path):
+    choosing = (
+        "select",
+        unanswered,
+        "--budget",
+        4,
+        "--clusters",
+        0,
+        "--pairs",
+        "best-worst",
+        "--format",
+        "dpo",
+    )
+    run(*choosing, "-o", tmp_path / "out").refuses("the pool holds no answers", "for --format dpo; ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_answers_a_folder_of_scores_is_written_still(run, unanswered, tmp_path):
+    choosing = ("select", unanswered, "--budget", 4, "--clusters", 0, "--method", "random")
+    assert run(*choosing, "-o", tmp_path / "chosen").code == 0
+    ran = run("export", tmp_path / "chosen", "-o", tmp_path / "again")
+    assert ran.code == 0, ran.err
+    assert {file.name for file in (tmp_path / "again").iterdir()} == {
+        "README.md",
+        "manifest.json",
+        "selection.parquet",
+    }
 
 
 def test_for_reinforcement_learning_verl_and_open_instruct_need_the_data_alone():
