@@ -121,10 +121,22 @@ def test_a_pool_without_texts_gives_no_training_file(tmp_path):
     rows = [{"id": str(i), "x-7b": float(i), "x-70b": 2.0 * i} for i in range(6)]
     with open_pool(pool_of(tmp_path / "matrix.parquet", rows)) as pool:
         selection = select(pool, Options(budget=2, **QUICK))
-        folder = export(selection, pool, tmp_path / "out", trainer="trl")
+        folder = export(selection, pool, tmp_path / "out")
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "manifest.json", "selection.parquet"]
     assert manifest(folder)["export"]["file"] is None
     assert any("so there is no training file" in w for w in manifest(folder)["warnings"])
+
+
+@pytest.mark.parametrize(
+    "asked", [{"trainer": "trl"}, {"trainer": "verl", "format": "rl"}, {"format": "messages"}]
+)
+def test_a_pool_without_texts_is_refused_for_a_trainer_or_a_format(tmp_path, asked):
+    rows = [{"id": str(i), "x-7b": float(i), "x-70b": 2.0 * i} for i in range(6)]
+    with open_pool(pool_of(tmp_path / "matrix.parquet", rows)) as pool:
+        selection = select(pool, Options(budget=2, **QUICK))
+        with pytest.raises(InputError, match=r"holds no instruction text .*, so there is no training file"):
+            export(selection, pool, tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
 
 
 def test_chats_keep_their_turns(tmp_path):

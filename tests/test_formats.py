@@ -29,6 +29,9 @@ def user(text):
     return {"role": "user", "content": text}
 
 
+DIGEST = "1f40fc92"
+
+
 def assistant(text):
     return {"role": "assistant", "content": text}
 
@@ -208,7 +211,7 @@ def test_what_a_format_holds_besides_plain_turns(name, trainer, file_type, wante
 
 @pytest.mark.parametrize("name", ["messages", "sharegpt", "alpaca", "dpo"])
 def test_dataset_info_names_what_is_in_the_record(name):
-    files = trainer_files("llamafactory", name=name, train_file="train.jsonl", rows=9)
+    files = trainer_files("llamafactory", name=name, train_file="train.jsonl", digest=DIGEST, rows=9)
     info = json.loads(files["dataset_info.json"])["crowdselect"]
     row = made(name, trainer="llamafactory")
     assert info["file_name"] == "train.jsonl"
@@ -239,7 +242,9 @@ def test_dataset_info_names_what_is_in_the_record(name):
 
 @pytest.mark.parametrize(("name", "stage", "rate"), [("alpaca", "sft", 1e-5), ("dpo", "dpo", 1e-6)])
 def test_llamafactory_yaml(name, stage, rate):
-    text = trainer_files("llamafactory", name=name, train_file="train.jsonl", rows=4000)["llamafactory.yaml"]
+    text = trainer_files("llamafactory", name=name, train_file="train.jsonl", digest=DIGEST, rows=4000)[
+        "llamafactory.yaml"
+    ]
     found = dict(line.split(": ") for line in text.splitlines() if not line.startswith("#"))
     assert found["stage"] == stage
     assert (found["dataset"], found["dataset_dir"], found["cutoff_len"]) == ("crowdselect", ".", "2048")
@@ -263,7 +268,9 @@ def test_llamafactory_yaml(name, stage, rate):
 )
 def test_the_warm_up_is_at_most_a_tenth_of_the_steps(rows, steps, said):
     for trainer, file in (("trl", "trl.sh"), ("llamafactory", "llamafactory.yaml")):
-        text = trainer_files(trainer, name="messages", train_file="train.jsonl", rows=rows)[file]
+        text = trainer_files(trainer, name="messages", train_file="train.jsonl", digest=DIGEST, rows=rows)[
+            file
+        ]
         assert re.search(r"warmup_steps[: ]+(\d+)", text.replace("# warmup_steps", ""))[1] == steps
         assert said in text
 
@@ -277,7 +284,7 @@ def test_trl_script(name, stage, rate, tmp_path):
     folder = tmp_path / "a b; $x"
     folder.mkdir()
     (folder / "trl.sh").write_text(
-        trainer_files("trl", name=name, train_file="train.jsonl", rows=4000)["trl.sh"]
+        trainer_files("trl", name=name, train_file="train.jsonl", digest=DIGEST, rows=4000)["trl.sh"]
     )
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -295,6 +302,6 @@ def test_trl_script(name, stage, rate, tmp_path):
         "--model_name_or_path": "my model",
         "--dataset_name": str(folder),
         "--max_length": "2048",
-        "--output_dir": f"{folder}-model",
+        "--output_dir": f"{folder}-model-{DIGEST}",
         "--max_steps": "1",
     }

@@ -4,6 +4,7 @@ The tests marked `trainers` need the trainer itself, in an environment of its ow
 """
 
 import ast
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.metadata
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from commands import tree
 from crowdselect.selection.formats import record, record_schema, trainer_files
 from crowdselect.selection.records import RL
 from crowdselect.selection.trainers import TRAINERS
@@ -27,6 +29,7 @@ from crowdselect.train.rows import read_rows
 from tiny_models import build_tokenizer
 
 RATES = {"messages": 1e-5, "dpo": 1e-6}
+DIGEST = "1f40fc92"
 SHORT, SPACED = "4", "  So it is.\n"
 """Answers that a trainer may lose: one that occurs in other texts, and one whose spaces chat templates trim."""
 BRIEF = {"role": "system", "content": "Be brief."}
@@ -55,7 +58,7 @@ def written(folder, trainer, name, file_type="jsonl"):
         pq.write_table(pa.Table.from_pylist(rows, schema), folder / train_file)
     else:
         (folder / train_file).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    files = trainer_files(trainer, name=name, train_file=train_file, rows=4000)
+    files = trainer_files(trainer, name=name, train_file=train_file, digest=DIGEST, rows=4000)
     for file, text in files.items():
         (folder / file).write_text(text)
     return dict(files)
@@ -100,7 +103,7 @@ def folder(tmp_path):
 def test_every_trainer_says_how_to_start_it(trainer, tmp_path):
     """The first lines of one of its files have the command, and no file names a folder of this machine."""
     for name in TRAINERS[trainer].forms:
-        files = trainer_files(trainer, name=name, train_file="train.jsonl", rows=9)
+        files = trainer_files(trainer, name=name, train_file="train.jsonl", digest=DIGEST, rows=9)
         assert all(str(Path.home()) not in text for text in files.values())
         if name != RL:
             heads = [line for text in files.values() for line in text.splitlines()[:2] if line[0] == "#"]
@@ -117,7 +120,7 @@ def test_select_writes_what_the_trainer_reads(trainer, run, sim, tmp_path):
         ran = run("select", sim, *options, "-o", out)
         assert ran.code == 0, ran.err
         assert f"  {TRAINERS[trainer].command(str(out), pairs=name == 'dpo')}\n" in ran.out
-        files = trainer_files(trainer, name=name, train_file="train.jsonl", rows=6)
+        files = trainer_files(trainer, name=name, train_file="train.jsonl", digest=DIGEST, rows=6)
         (train_file,) = {file.name for file in out.iterdir() if file.name.startswith("train.")}
         assert train_file == ("train.parquet" if trainer == "verl" else "train.jsonl")
         own = {"README.md", "manifest.json", "selection.parquet", train_file}
@@ -127,9 +130,123 @@ def test_select_writes_what_the_trainer_reads(trainer, run, sim, tmp_path):
         assert rows.has_pairs == (name == "dpo")
 
 
+LEFT = re.compile(r"\boutput_dir|default_local_dir|dataset_prepared_path|REFERENCE_LOGPROBS_CACHE_PATH")
+"""The settings that say where a run leaves something."""
+
+
+def left_by(folder):
+    """The lines of a folder's files that say where a run leaves something."""
+    files = [path for path in folder.iterdir() if path.suffix in {".sh", ".py", ".yaml"}]
+    return [line for path in files for line in path.read_text().splitlines() if LEFT.search(line)]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_runs_on_other_rows_leave_nothing_under_the_same_name(trainer, run, sim, tmp_path):
+    """Trainers resume from what lies there, or train on the rows that they prepared, without a look at the training file."""
+    for name in set(TRAINERS[trainer].forms) - {RL}:
+        pairs = ["--pairs", "best-worst"] if name == "dpo" else []
+        options = ["--budget", 6, "--clusters", 0, *pairs]
+        told = {}
+        for choice, more in (("ours", []), ("random", ["--method", "random"])):
+            picked, out = tmp_path / f"{name}-{choice}", tmp_path / f"{name}-{choice}-out"
+            assert run("select", sim, *options, *more, "-o", picked).code == 0
+            export = ("export", picked, "--format", name, "--for", trainer)
+            assert run(*export, "-o", out).code == 0
+            (train_file,) = out.glob("train.*")
+            digest = hashlib.sha256(train_file.read_bytes()).hexdigest()[:8]
+            told[choice] = left_by(out)
+            assert told[choice]
+            assert all(digest in line for line in told[choice])
+            again = out.with_name(f"{out.name}-again")
+            assert run(*export, "-o", again).code == 0
+            assert {f.name: f.read_bytes() for f in again.iterdir()} == {
+                f.name: f.read_bytes() for f in out.iterdir()
+            }
+        assert not set(told["ours"]) & set(told["random"])
+
+
+def test_two_trainers_of_one_selection_leave_nothing_under_the_same_name(run, sim, tmp_path):
+    """Those that are started in the selection's folder name their model's beside it without its name."""
+    assert run("select", sim, "--budget", 6, "--clusters", 0, "-o", tmp_path / "chosen").code == 0
+    told = set()
+    for trainer in ("axolotl", "llamafactory", "ms-swift"):
+        out = tmp_path / trainer
+        assert run("export", tmp_path / "chosen", "--for", trainer, "-o", out).code == 0
+        found = {line.split(": ")[1] for line in left_by(out)}
+        assert all(path.startswith(f"../{trainer}-model-") for path in found)
+        told |= {path.removesuffix("/prepared") for path in found}
+    assert len(told) == 3
+
+
+WITHOUT_ANSWERS = [
+    {"id": f"q{i}", "instruction": f"What is {i} + {i}?", "model": model, "reward": i % 7 + place}
+    for i in range(8)
+    for place, model in enumerate(("Qwen2.5-3B-Instruct", "Qwen2.5-7B-Instruct"))
+]
+"""A long pool with rewards alone."""
+
+
+@pytest.fixture
+def unanswered(tmp_path):
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(json.dumps(row) + "\n" for row in WITHOUT_ANSWERS))
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        *((("--for", name), f"for {each.title}; ") for name, each in TRAINERS.items()),
+        (("--format", "messages"), "for --format messages; "),
+        (("--format", "alpaca"), "for --format alpaca; "),
+        (("--format", "alpaca", "--for", "llamafactory"), "or leave out --for and --format to write"),
+    ],
+)
+def test_without_answers_nothing_is_written_for_a_trainer_or_in_a_format(
+    run, unanswered, tmp_path, asked, line
+):
+    choosing = ("select", unanswered, "--budget", 4, "--clusters", 0, "--method", "random")
+    assert run(*choosing, "-o", tmp_path / "chosen").code == 0
+    before = tree(tmp_path)
+    none = "pool.jsonl: the pool holds no answers (wanted a column response), so there is no training file "
+    for command in (choosing, (*choosing, "--dry-run"), ("export", tmp_path / "chosen")):
+        out = () if "--dry-run" in command else ("-o", tmp_path / "out")
+        run(*command, *asked, *out).refuses(none, line, "select from a pool with these texts")
+        assert tree(tmp_path) == before
+
+
+def test_pairs_without_answers_are_not_written_in_a_format(run, unanswered, tmp_path):
+    choosing = (
+        "select",
+        unanswered,
+        "--budget",
+        4,
+        "--clusters",
+        0,
+        "--pairs",
+        "best-worst",
+        "--format",
+        "dpo",
+    )
+    run(*choosing, "-o", tmp_path / "out").refuses("the pool holds no answers", "for --format dpo; ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_answers_a_folder_of_scores_is_written_still(run, unanswered, tmp_path):
+    choosing = ("select", unanswered, "--budget", 4, "--clusters", 0, "--method", "random")
+    assert run(*choosing, "-o", tmp_path / "chosen").code == 0
+    ran = run("export", tmp_path / "chosen", "-o", tmp_path / "again")
+    assert ran.code == 0, ran.err
+    assert {file.name for file in (tmp_path / "again").iterdir()} == {
+        "README.md",
+        "manifest.json",
+        "selection.parquet",
+    }
+
+
 def test_for_reinforcement_learning_verl_and_open_instruct_need_the_data_alone():
     for trainer in ("verl", "open-instruct"):
-        assert trainer_files(trainer, name=RL, train_file="train.parquet", rows=9) == {}
+        assert trainer_files(trainer, name=RL, train_file="train.parquet", digest=DIGEST, rows=9) == {}
 
 
 # axolotl
@@ -452,7 +569,7 @@ def test_verl_script(folder):
     found = dict(word.split("=", 1) for word in said[4:])
     assert found["model.path"] == "my/model"
     assert found["data.train_files"] == f"'{folder}/train.parquet'"
-    assert found["trainer.default_local_dir"] == f"'{folder}-model'"
+    assert found["trainer.default_local_dir"] == f"'{folder}-model-{DIGEST}'"
     assert (found["data.train_batch_size"], found["optim.lr_warmup_steps"]) == ("2", "150")
     assert (found["optim.lr"], found["data.truncation"]) == ("1e-5", "right")
     assert found["trainer.total_training_steps"] == "1"
@@ -674,9 +791,9 @@ def test_llamafactory_holds_calls_of_tools_as_turns_of_text(name, tmp_path):
         name, instruction_id="b", prompt=ASKED[1], answer="Yes.", rejected="No.", trainer="llamafactory"
     )
     assert plain["tools"] == ""
-    info = json.loads(trainer_files("llamafactory", name=name, train_file="t", rows=9)["dataset_info.json"])[
-        "crowdselect"
-    ]
+    info = json.loads(
+        trainer_files("llamafactory", name=name, train_file="t", digest=DIGEST, rows=9)["dataset_info.json"]
+    )["crowdselect"]
     assert info["columns"]["tools"] == "tools"
     for file in ("train.jsonl", "train.parquet"):
         if file.endswith("parquet"):

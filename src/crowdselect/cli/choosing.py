@@ -31,7 +31,7 @@ from crowdselect.pool.pool import Pool, open_pool
 from crowdselect.progress import Stages
 from crowdselect.repeats import is_current, made_by
 from crowdselect.selection.fitting import AS_USUAL, Fitting
-from crowdselect.selection.folder import check_export, export, file_names, load_selection
+from crowdselect.selection.folder import check_export, check_texts, export, file_names, load_selection
 from crowdselect.selection.methods import CROWD as OURS
 from crowdselect.selection.methods import OF_STUDENT, Method
 from crowdselect.selection.options import Options
@@ -268,7 +268,10 @@ def choose_and_write(
         run: Who reads the pool's files, one by one; None = this process, and large pools only.
         shown: How much is printed where it is not JSON; `briefly` is one line.
     """
-    check_export(writing.format, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer)
+    name = check_export(
+        writing.format, file_type=writing.file_type, pairs=options.pairs, trainer=writing.trainer
+    )
+    check_texts(pool, name, format=writing.format, trainer=writing.trainer)
     output = writing.output
     made_so = _made_by(pool, options, writing, method, fitting)
     if (

@@ -28,6 +28,7 @@ from crowdselect.selection.rows import Rows, nullable
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.student import student_facts
 from crowdselect.selection.telling import telling_lines, unrewarded_lines
+from crowdselect.selection.texts import absent_texts
 from crowdselect.terminal import counted
 from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray, Table
 
@@ -407,11 +408,8 @@ def run_warnings(found: Found, *, weights: Mapping[str, float]) -> list[str]:
         )
     warnings += answer_notes(answers, allow_cut=found.seen.options.allow_cut)
     if not has_text or not (pool.has_responses or rows.checked is not None):
-        absent, wanted = (
-            ("instruction text", "instruction or messages") if not has_text else ("answers", "response")
-        )
         warnings.append(
-            f"the pool holds no {absent} (wanted a column {wanted}), so there is no training file and nothing for a trainer"
+            f"{absent_texts(has_text=has_text)}, so there is no training file and nothing for a trainer"
         )
     quotas = found.quotas
     if grouping.clustered and len(quotas) == 1:

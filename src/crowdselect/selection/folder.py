@@ -1,5 +1,6 @@
 """Write a selection as a folder to train from: training file, every row's reason, card, manifest last."""
 
+import hashlib
 import json
 import os
 import platform
@@ -32,7 +33,7 @@ from crowdselect.selection.formats import (
 from crowdselect.selection.options import Options
 from crowdselect.selection.records import FORMATS, RL, Record, has_earlier_answer
 from crowdselect.selection.selection import Selection
-from crowdselect.selection.texts import Chosen, chosen_of, rejected_in
+from crowdselect.selection.texts import Chosen, absent_texts, chosen_of, rejected_in
 from crowdselect.selection.trainers import TRAINERS
 from crowdselect.writing import MANIFEST, TOOL, check_output, new_folder, read_manifest, write_manifest
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 FILE_TYPES = ("jsonl", "parquet")
 _BATCH = 1000  # chosen rows fetched and written at a time
+_DIGITS = 8  # of a training file's hash, enough to tell apart the folders that lie side by side
 _PACKAGES = ("duckdb", "numpy", "pyarrow", "scikit-learn", "scipy")
 
 
@@ -74,14 +76,14 @@ def export(
         made: From `crowdselect.repeats.made_by`, by which the same command recognises its result.
 
     Returns:
-        The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts),
-        `selection.parquet`, `README.md`, `manifest.json` (written last) and the trainer's files.
+        The folder. It holds `train.jsonl` (or `.parquet`; left out where the pool has no texts and neither `format` nor
+        `trainer` is given), `selection.parquet`, `README.md`, `manifest.json` (written last) and the trainer's files.
 
     Raises:
         OptionError: The format, file type or trainer is unknown, or they do not fit together; or the format is `rl`, and the pool
             does not say for every chosen row what an answer is checked against.
         OutputError: The path is refused; see `crowdselect.writing.check_output`.
-        InputError: The pool no longer holds an answer that was chosen.
+        InputError: The pool no longer holds an answer that was chosen; or it has no texts for the format or trainer that is given.
 
     Example:
         >>> from crowdselect import export
@@ -93,6 +95,7 @@ def export(
     name = check_export(
         format or selection.options.get("format"), file_type=file_type, pairs=pairs, trainer=trainer
     )
+    check_texts(pool, name, format=format, trainer=trainer)
     if name == RL and selection.facts.get("checked") is None:
         selection = _of_prompts(selection, pool, trainer=trainer, run=run)
     options, checked = selection.options, selection.facts.get("checked")
@@ -130,7 +133,12 @@ def export(
             if trainer is not None:
                 earlier = TRAINERS[trainer].earlier_line(name, written.earlier, written.rows)
                 extra_files |= trainer_files(
-                    trainer, name=name, train_file=train_file, rows=count, earlier=earlier
+                    trainer,
+                    name=name,
+                    train_file=train_file,
+                    digest=_digest(folder / train_file),
+                    rows=count,
+                    earlier=earlier,
                 )
             extra_files |= {rl.REWARD_FILE: rl.REWARD} if custom else {}
             for file, text in extra_files.items():
@@ -250,6 +258,34 @@ def check_export(name: str | None, *, file_type: str, pairs: str | None, trainer
     return chosen
 
 
+def check_texts(
+    pool: Pool | Chosen,
+    name: str,
+    *,
+    format: str | None,  # noqa: A002  (the option's name)
+    trainer: str | None,
+) -> None:
+    """Refuse a format or trainer that was asked for where the pool has no texts for a training file.
+
+    Args:
+        pool: The pool.
+        name: The format, from `check_export`.
+        format: The same as it was asked for; None = not at all.
+        trainer: A key of `crowdselect.selection.trainers.TRAINERS`, or None.
+
+    Raises:
+        InputError: There would be no training file. Without either, the rest of the folder is what is wanted.
+    """
+    asked = [option for option, given in (("trainer", trainer), ("format", format)) if given is not None]
+    if not asked or training_file(pool, name=name, file_type="jsonl", trainer=trainer) is not None:
+        return
+    wanted = f"`format={format!r}`" if trainer is None else TRAINERS[trainer].title
+    raise InputError(
+        f"{pool.path}: {absent_texts(has_text=pool.has_text)}, so there is no training file for {wanted}; select from a pool with "
+        f"these texts, or leave out {' and '.join(f'`{option}`' for option in asked)} to write selection.parquet and the card alone"
+    )
+
+
 def file_names(
     pool: Pool | Chosen,
     *,
@@ -271,8 +307,9 @@ def file_names(
     train_file = training_file(pool, name=name, file_type=file_type, trainer=trainer)
     if train_file is not None:
         usual = name or "messages"
-        extra_files = trainer_files(trainer, name=usual, train_file=train_file, rows=0) if trainer else {}
-        names += [train_file, *extra_files, *([rl.REWARD_FILE] if custom else [])]
+        if trainer is not None:
+            names += trainer_files(trainer, name=usual, train_file=train_file, digest="", rows=0)
+        names += [train_file, *([rl.REWARD_FILE] if custom else [])]
     return names
 
 
@@ -446,6 +483,11 @@ def _write_training(path: Path, records: Iterator[Record], *, name: str, trainer
         return
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in records)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
 
 def _write_parquet(path: Path, table: "pa.Table") -> None:

@@ -205,17 +205,19 @@ def record_schema(name: str, *, trainer: str | None = None) -> "pa.Schema":
 
 
 def trainer_files(
-    trainer: str, *, name: str, train_file: str, rows: int, earlier: str = ""
+    trainer: str, *, name: str, train_file: str, digest: str, rows: int, earlier: str = ""
 ) -> Mapping[str, str]:
     """Build the files that a trainer needs besides the training file, with the paper's hyper-parameters.
 
     The warm-up is the paper's, but at most a tenth of the steps that the rows make on one GPU.
     With these files the model is saved beside the folder, not in it: a training run has its own folder and manifest.
+    The digest is in its name, so that runs on other rows neither meet nor go on from one another.
 
     Args:
         trainer: A key of `TRAINERS`.
         name: A key of `FORMATS`.
         train_file: The training file's name.
+        digest: A short hash of its bytes.
         rows: Number of rows in the training file.
         earlier: From `Trainer.earlier_line`; a comment of theirs.
 
@@ -223,7 +225,7 @@ def trainer_files(
         Text by file name.
 
     Example:
-        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl", rows=1000))
+        >>> sorted(trainer_files("llamafactory", name="messages", train_file="train.jsonl", digest="1f40fc92", rows=1000))
         ['dataset_info.json', 'llamafactory.yaml']
     """
     stage: Stage = "dpo" if name == "dpo" else "grpo" if name == RL else "sft"
@@ -235,6 +237,7 @@ def trainer_files(
         Start(
             format=name,
             train_file=train_file,
+            digest=digest,
             stage=stage,
             settings=settings,
             steps=steps,

@@ -172,6 +172,17 @@ def chosen_of(pool: "Pool | Chosen", selection: Selection, *, run: Run | None = 
     return Fetched(pool.path, pool.files, pool.has_responses, found) if complete or run is not None else pool
 
 
+def absent_texts(*, has_text: bool) -> str:
+    """Say which texts a pool without a training file lacks: the instructions, or else the answers.
+
+    Example:
+        >>> absent_texts(has_text=True)
+        'the pool holds no answers (wanted a column response)'
+    """
+    absent, wanted = ("answers", "response") if has_text else ("instruction text", "instruction or messages")
+    return f"the pool holds no {absent} (wanted a column {wanted})"
+
+
 def _wanted(selection: Selection) -> list[Key]:
     """List the answers to train on and to reject; of data for reinforcement learning no answers."""
     rows = selection.rows()

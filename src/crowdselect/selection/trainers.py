@@ -2,7 +2,8 @@
 
 What was checked against which version: docs/trainers.md. Every file has the same hyper-parameters and the same limit of
 tokens, truncates longer rows instead of dropping them, fine-tunes the whole model, and saves it beside the selection's
-folder, not in it.
+folder, not in it. What a run leaves there has a hash of the training file in its name: under one name LLaMA-Factory, verl and
+open-instruct would resume from a checkpoint of other rows, and axolotl would train on rows that it prepared before.
 """
 
 import json
@@ -37,6 +38,8 @@ class Start:
     """A key of `crowdselect.selection.records.FORMATS`."""
     train_file: str
     """The training file's name."""
+    digest: str
+    """A short hash of its bytes, for the names of all that a run leaves."""
     stage: Stage
     settings: Mapping[str, str]
     """Hyper-parameters by the names that TRL gives them."""
@@ -120,6 +123,11 @@ def _yaml(values: Mapping[str, str]) -> str:
     return "".join(f"{key}: {value}\n" for key, value in values.items())
 
 
+def _model_beside(trainer: str, start: Start) -> str:
+    """Where a trainer that is started in the selection's folder saves the model; scripts use the folder's name."""
+    return f"../{trainer}-model-{start.digest}"
+
+
 def _numbers(start: Start) -> dict[str, str]:
     """The hyper-parameters for YAML, which reads 1e-5 as text."""
     return {**start.settings, "learning_rate": start.settings["learning_rate"].replace("e", ".0e")}
@@ -134,7 +142,7 @@ def _trl(start: Start) -> dict[str, str]:
         options["reward_funcs"] = "accuracy_reward"
     else:
         options |= {**start.settings, "max_length": str(MAX_LENGTH)}
-    options["output_dir"] = '"$HERE-model"'
+    options["output_dir"] = f'"$HERE-model-{start.digest}"'
     command = f"trl {start.stage} {_arguments(options)}"
     return {"trl.sh": _script(command, start, how="Fine-tune with TRL: MODEL=NAME_OR_PATH sh trl.sh")}
 
@@ -148,7 +156,7 @@ def _unsloth(start: Start) -> dict[str, str]:
         "optim": '"adamw_torch"',  # unsloth's own defaults for these two are others than TRL's
         "weight_decay": "0.0",
         "max_length": str(MAX_LENGTH),
-        "output_dir": 'f"{here}-model"',
+        "output_dir": f'f"{{here}}-model-{start.digest}"',
     }
     given = "".join(f"    {key}={value},\n" for key, value in settings.items())
     script = (
@@ -228,7 +236,7 @@ def _llamafactory(start: Start) -> dict[str, str]:
         **_numbers(start),
         "bf16": "true",
         "logging_steps": "10",
-        "output_dir": "../crowdselect-model",
+        "output_dir": _model_beside("llamafactory", start),
     }
     head = (
         "# Fine-tune with LLaMA-Factory, in this folder: llamafactory-cli train llamafactory.yaml\n"
@@ -249,7 +257,7 @@ def _axolotl(start: Start) -> dict[str, str]:
     axolotl's own `chat_template.default` finds the answer in the written text by looking for its first occurrence: a short
     answer such as "4", or one whose spaces the template trims, would become another text.
     """
-    numbers = _numbers(start)
+    numbers, model = _numbers(start), _model_beside("axolotl", start)
     pairs = start.stage == "dpo"
     how = "rl: dpo\nskip_prepare_dataset: true  # TRL itself applies the chat template to pairs\n"
     one_turn = (
@@ -257,8 +265,9 @@ def _axolotl(start: Start) -> dict[str, str]:
         f"    message_field_training: {TRAINED}  # the loss is on the messages that say so: the last answer alone\n"
     )
     prepared = (
-        "# axolotl does not notice that the training file changed: delete what it prepared after a new choice.\n"
-        "dataset_prepared_path: ../crowdselect-model/prepared\n"
+        "# axolotl knows prepared rows by the settings alone, so a hash of the training file is in the folder's name.\n"
+        "# Delete that folder if you edit the file.\n"
+        f"dataset_prepared_path: {model}/prepared\n"
         "excess_length_strategy: truncate\n"
     )
     values = {
@@ -271,7 +280,7 @@ def _axolotl(start: Start) -> dict[str, str]:
         "warmup_steps": numbers["warmup_steps"],
         "bf16": "true",
         "logging_steps": "10",
-        "output_dir": "../crowdselect-model",
+        "output_dir": model,
     }
     text = (
         "# Fine-tune with axolotl, in this folder: axolotl train axolotl.yaml\n"
@@ -307,7 +316,7 @@ def _swift(start: Start) -> dict[str, str]:
         "weight_decay": "0.0  # as the other trainers",
         "torch_dtype": "bfloat16",
         "logging_steps": "10",
-        "output_dir": "../crowdselect-model",
+        "output_dir": _model_beside("ms-swift", start),
     }
     head = (
         f"# Fine-tune with ms-swift, in this folder: swift {command} swift.yaml\n# Set the model to yours.\n"
@@ -337,7 +346,7 @@ def _verl(start: Start) -> dict[str, str]:
         "trainer.project_name": "crowdselect",
         "trainer.experiment_name": "sft",
         "trainer.logger": "'[console]'",
-        "trainer.default_local_dir": "\"'$HERE-model'\"",
+        "trainer.default_local_dir": f"\"'$HERE-model-{start.digest}'\"",
         "checkpoint.save_contents": "'[model,optimizer,extra,hf_model]'",
     }
     command = "torchrun --standalone --nproc_per_node=1 -m verl.trainer.sft_trainer " + _arguments(
@@ -370,12 +379,12 @@ def _open_instruct(start: Start) -> dict[str, str]:
         "lr_scheduler_type": settings["lr_scheduler_type"],
         "warmup_ratio": f"{int(settings['warmup_steps']) / start.steps:.4g}" if start.steps else "0",
         "logging_steps": "10",
-        "output_dir": '"$HERE-model"',
+        "output_dir": f'"$HERE-model-{start.digest}"',
         "do_not_randomize_output_dir": "true",
         "push_to_hub": "false",
         "try_launch_beaker_eval_jobs": "false",
     }
-    kept = 'REFERENCE_LOGPROBS_CACHE_PATH="$HERE-model/reference" ' if pairs else ""
+    kept = f'REFERENCE_LOGPROBS_CACHE_PATH="$HERE-model-{start.digest}/reference" ' if pairs else ""
     program = f"accelerate launch --mixed_precision bf16 open_instruct/{program}.py"
     command = f'cd "${{OPEN_INSTRUCT:-.}}" && {kept}{program} {_arguments(options)}'
     how = "Fine-tune with open-instruct: OPEN_INSTRUCT=CHECKOUT MODEL=NAME_OR_PATH sh open-instruct.sh"
