@@ -39,6 +39,7 @@ from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import Plain, facts_of, rewritten
 from crowdselect.pool.plainrows import OWN
+from crowdselect.pool.promptfoo import is_promptfoo
 from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.rowforms import CALLS
@@ -398,6 +399,7 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
     unusual = (
         spelt or inner or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
     )
+    unusual = unusual or is_promptfoo(columns)
     if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:

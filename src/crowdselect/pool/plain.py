@@ -36,7 +36,7 @@ from crowdselect.pool.textscores import REWARD, wants_number
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 13  # of what is written here: another one is written anew
+_VERSION = 14  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 

@@ -27,6 +27,7 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
+from crowdselect.pool.promptfoo import is_ungraded
 from crowdselect.pool.rendered import decoded
 from crowdselect.pool.rowfiles import Broken, Row, Seen, number_of
 from crowdselect.pool.rowforms import Answer, MalformedError
@@ -41,6 +42,7 @@ NEEDS = "_needs"
 """The column of what an export has to hold: `turns` that do not alternate, `tools`."""
 ROW = "_row"
 """The column of the row's number in the user's file."""
+UNGRADED = "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -87,6 +89,8 @@ class PlainRows(Understood):
                 continue
             if model is not None:
                 row["model"] = model
+            if self._promptfoo and is_ungraded(row):
+                self._counts.add(UNGRADED)
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
 
     def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:

@@ -17,6 +17,7 @@ from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.pathmodels import named_in
+from crowdselect.pool.promptfoo import is_promptfoo, is_ungraded, without_scores
 from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
 from crowdselect.pool.rowforms import Fitted
 from crowdselect.pool.textscores import wants_number, written_scores
@@ -47,6 +48,7 @@ class Understood:
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
+        self._promptfoo = is_promptfoo(self._columns)
         self._bare = self._bare_question() if found.kind == "lm-eval" else None
         self._told = found.models if "model" not in self._columns else ()
         if self._told:
@@ -102,9 +104,11 @@ class Understood:
             rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
             rows = rows if self._requests is None else self._requests.joined(rows)
         for at, row in rows:
-            if not isinstance(row, Broken):
-                row |= {name: value_at(row, path) for name, path in self._paths.items()}
-            yield at, row
+            if isinstance(row, Broken):
+                yield at, row
+                continue
+            known = without_scores(row) if self._promptfoo and is_ungraded(row) else row
+            yield at, known | {name: value_at(known, path) for name, path in self._paths.items()}
 
     @property
     def _numbered(self) -> bool:
