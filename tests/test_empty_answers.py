@@ -232,8 +232,8 @@ def test_the_option(tmp_path, run):
     (tmp_path / "c.toml").write_text('missing = ["empty", -1]\n')
     again = run("select", pool, "--config", tmp_path / "c.toml", *options, "--overwrite")
     assert (again.code, "no text" in again.err) == (0, False)
-    assert "'blank' is neither a number nor empty" in run("inspect", pool, "--missing", "blank").err
-    with pytest.raises(OptionError, match="neither a number nor `empty`"):
+    assert "'blank' is neither a number nor empty nor error" in run("inspect", pool, "--missing", "blank").err
+    with pytest.raises(OptionError, match="neither a number nor `empty` nor `error`"):
         open_pool(pool, missing="blank")
 
 

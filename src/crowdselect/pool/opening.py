@@ -34,7 +34,7 @@ from crowdselect.pool.layouts import (
 )
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.mergedcells import FEW_MERGED
-from crowdselect.pool.missing import without_missing
+from crowdselect.pool.missing import beside_errors, without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import Plain, facts_of, rewritten
@@ -105,11 +105,18 @@ def opened(path: str, how: HowRead) -> Opened:
     if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
         tidy = _connected(lambda connection: _tidy(connection, found, how))
         if tidy is not None:
-            return _with_footers(_with_its_text(tidy), found)
+            return _noted(_with_its_text(tidy), found)
     plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
-    return _with_footers(_with_its_text(made), found)
+    return _noted(_with_its_text(made), found)
+
+
+def _noted(made: Opened, found: FoundFiles) -> Opened:
+    """Take note of what in the rows may be no instruction, or no reward."""
+    noted = _with_footers(made, found)
+    asks = beside_errors(made.source, made.view.answers)
+    return noted if asks is None else replace(noted, notes=(*noted.notes, asks))
 
 
 def _with_footers(made: Opened, found: FoundFiles) -> Opened:

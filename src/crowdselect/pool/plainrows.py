@@ -42,7 +42,9 @@ NEEDS = "_needs"
 """The column of what an export has to hold: `turns` that do not alternate, `tools`."""
 ROW = "_row"
 """The column of the row's number in the user's file."""
-UNGRADED = "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
+UNGRADED = (
+    "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
+)
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
