@@ -102,7 +102,10 @@ def test_weights_as_text_in_the_file(run, sim):
         ("reward = ['a', 5]", ["reward is ['a', 5]; wanted a list of texts"]),
         ("missing = [-1, 'NA']", ["missing is [-1, 'NA']; wanted a list of numbers, empty or error"]),
         ("missing = [true]", ["missing is [True]; wanted a list of numbers"]),
-        ("missing = '-1'", ["missing is '-1'; wanted a number, empty or error, or a list of numbers, empty or error"]),
+        (
+            "missing = '-1'",
+            ["missing is '-1'; wanted a number, empty or error, or a list of numbers, empty or error"],
+        ),
         ("seeds = [1, 2]", ["seeds is [1, 2]; wanted a whole number"]),
         ("[columns]\ninstruction = 3", ["columns is {'instruction': 3}; wanted a table of column names"]),
         ('output = "a\\u0000b"', ["wanted text without a null character"]),

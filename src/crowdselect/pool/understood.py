@@ -73,7 +73,11 @@ class Understood:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind, nested=self._may_be_nested))
+            return dict(
+                columns_of(
+                    self._found.files, self._found.kind, nested=self._may_be_nested, asked=self._named_prompts
+                )
+            )
         return columns_in(self._found.logs, chosen=self._how.filter, path=self._found.path)
 
     def _bare_question(self) -> str | None:
@@ -84,6 +88,11 @@ class Understood:
         sent = {"instruction", "messages"} - set(self._how.named.values())
         self._columns = {name: kind for name, kind in self._columns.items() if name not in sent}
         return None
+
+    @property
+    def _named_prompts(self) -> list[str]:
+        """What is named as the prompt."""
+        return [name for what, name in self._how.named.items() if what in {"instruction", "messages"}]
 
     def _may_be_nested(self, name: str) -> bool:
         """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
@@ -101,7 +110,13 @@ class Understood:
         if self._found.kind == "lm-eval":
             rows = self._logged(self._found.logs[number])
         else:
-            rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
+            rows = rows_of(
+                file,
+                self._found.kind,
+                [*wanted, *outer],
+                nested=self._may_be_nested,
+                asked=self._named_prompts,
+            )
             rows = rows if self._requests is None else self._requests.joined(rows)
         for at, row in rows:
             if isinstance(row, Broken):
