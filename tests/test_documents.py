@@ -336,11 +336,9 @@ def test_a_whole_conversation_is_proposed_before_a_text_in_it(
     written(
         tmp_path / "pf.json", {"evalId": "e", "results": {"version": 3, "prompts": prompts, "results": rows}}
     )
-    line = "instruction=prompt.raw,model=provider.id,response=response.output"
+    line = "instruction=prompt.raw,model=provider.id,response=response.output,id="
     run("inspect", tmp_path / "pf.json").refuses(f"name them with --columns {line}")
-    with open_pool(
-        tmp_path / "pf.json", columns=dict(part.split("=") for part in f"{line},id=".split(","))
-    ) as pool:
+    with open_pool(tmp_path / "pf.json", columns=dict(part.split("=") for part in line.split(","))) as pool:
         assert pool.models == ("openai:qwen-1b", "openai:qwen-7b")
         assert pool.prompts([(pool.ids[0], pool.models[0])])[0][0] == {
             "role": "system",

@@ -43,6 +43,8 @@ class Names:
     response: str | None = None
     reasoning: str | None = None
     finish_reason: str | None = None
+    id_of_answer: bool = False
+    """Whether prompts inside objects repeat, and no id does."""
     notes: tuple[str, ...] = ()
     """What was taken for what, where the names are not the usual ones."""
 

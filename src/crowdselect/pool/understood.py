@@ -1,5 +1,6 @@
 """What the rows of a pool's files hold: their columns, the form they have, and what each column is."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -147,6 +148,7 @@ class Understood:
                 )
             return None, names
         gold.refuse_doubt(names, found.path)
+        names = names if names.asked else replace(names, id_of_answer=self._is_id_of_answer(names.id))
         try:
             form = fitted(columns, names, how, path=found.path, named_in=named_in(found.files))
         except LayoutError:
@@ -223,6 +225,19 @@ class Understood:
             for _, row in self._read(number, [*columns, *([model] if model else [])]):
                 if not isinstance(row, Broken):
                     yield str(self._told[number] if self._told else row.get(model or "")), row
+
+    def _is_id_of_answer(self, id_: str | None) -> bool:
+        """Whether the prompts that lie inside objects repeat, and no id does, so that it is one of each answer."""
+        inside = path_to(self._columns, parts_inside(self._columns).get("instruction", ""))
+        if id_ is None or inside is None:
+            return False
+        prompts, ids = Counter[str](), Counter[str]()
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, [id_, inside[0][0]]):
+                if not isinstance(row, Broken):
+                    prompts[str(value_at(row, inside[0]))] += 1
+                    ids[str(row.get(id_))] += 1
+        return max(ids.values(), default=0) == 1 < max(prompts.values(), default=0)
 
     def _tells_apart(self, key: str, column: str) -> bool:
         """Whether some rows share a key, and none of these the value of a column."""
