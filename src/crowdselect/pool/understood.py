@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from crowdselect.errors import InputError, LayoutError
+from crowdselect.names import read_name
 from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.files import FoundFiles
@@ -22,6 +23,8 @@ from crowdselect.pool.promptfoo import is_promptfoo, is_ungraded, without_scores
 from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
 from crowdselect.pool.rowforms import Fitted
 from crowdselect.pool.textscores import wants_number, written_scores
+
+_NEARLY_ALL = 0.9  # of the prompts
 
 
 class Understood:
@@ -240,17 +243,23 @@ class Understood:
         return max(ids.values(), default=0) == 1 < max(prompts.values(), default=0)
 
     def _tells_apart(self, key: str, column: str) -> bool:
-        """Whether some rows share a key, and none of these the value of a column."""
-        known: dict[str, set[str]] = {}
+        """Whether a column tells apart the rows that share a key, as models do, which may have several samples each.
+
+        Then these rows have different values; or nearly all keys have the same ones, each as often. What all values say that are
+        names with a size needs no rows to compare.
+        """
+        known: dict[str, Counter[str]] = {}
         for number in range(len(self._found.files)):
             for _, row in self._read(number, [key, column]):
-                if isinstance(row, Broken) or row.get(key) is None:
-                    continue
-                values, value = known.setdefault(str(row[key]), set()), str(row.get(column))
-                if value in values:
-                    return False
-                values.add(value)
-        return any(len(values) > 1 for values in known.values())
+                if not isinstance(row, Broken) and row.get(key) is not None:
+                    known.setdefault(str(row[key]), Counter())[str(row.get(column))] += 1
+        shared = [values for values in known.values() if values.total() > 1]
+        if shared and max(max(values.values()) for values in shared) == 1:
+            return True
+        usual = Counter(frozenset(values.items()) for values in shared).most_common(1)
+        if any(len(values) > 1 and count >= _NEARLY_ALL * len(shared) for values, count in usual):
+            return True
+        return bool(known) and all(read_name(name) != (None, None) for name in set().union(*known.values()))
 
     @cached_property
     def _wanted(self) -> list[str]:
