@@ -272,7 +272,7 @@ def test_a_second_answer_that_is_not_read_is_told(kind: str, tmp_path: Path) -> 
 @ALL
 def test_a_row_that_is_wrong_counts_once(kind: str, tmp_path: Path) -> None:
     for change, what in (
-        ({"model_b": ""}, "model_b is missing"),
+        ({"model_a": "", "model_b": ""}, "model_a is missing"),
         ({"prompt": None}, "neither an id nor text"),
         (
             {"score_a": "k.A.", "score_b": "-"},
@@ -290,6 +290,20 @@ def test_a_row_that_is_wrong_counts_once(kind: str, tmp_path: Path) -> None:
                 "malformed"
             ]
             assert pool.malformed == 1
+
+
+@ALL
+def test_a_side_without_a_model_is_left_out_alone(kind: str, tmp_path: Path) -> None:
+    rows = [{n: str(v) for n, v in row.items()} for row in battles()]
+    rows[1]["model_b"] = ""
+    path = write(tmp_path, rows, kind)
+    with pytest.raises(InputError, match=r"row 2: model_b is missing.*; 1 of 9 rows is malformed"):
+        open_pool(path)
+    with open_pool(path, skip_invalid=True) as pool:
+        assert set(pool.left_out()) == {None}
+        assert pool.malformed == 0
+        said = "1 answers without a model are left out; others of their rows have one"
+        assert said in pool.notes
 
 
 @ALL

@@ -83,6 +83,31 @@ def test_an_object_over_several_lines_that_holds_no_rows_is_a_row(tmp_path: Path
             assert (pool.models, len(pool.ids)) == (MODELS, 1 + (name == "two.json"))
 
 
+@INDENTS
+@pytest.mark.parametrize("name", ["answers", "data"])
+def test_a_document_that_holds_the_named_prompt_is_a_row(
+    name: str, indent: int | None, tmp_path: Path
+) -> None:
+    answers = [{"model": model, "text": f"{model} says", "score": len(model)} for model in MODELS]
+    path = written(tmp_path / "one.json", {"task": {"text": "Name a prime."}, name: answers}, indent)
+    with open_pool(path, columns={"instruction": "task.text", "completions": name}) as pool:
+        assert pool.instructions().tolist() == ["Name a prime."]
+        assert pool.models == MODELS
+        assert not any("the rows of" in note for note in pool.notes)
+
+
+@INDENTS
+def test_the_named_prompt_tells_which_list_holds_the_rows(indent: int | None, tmp_path: Path) -> None:
+    """Also where the document has a field of that name, or is a table by columns."""
+    runs = [{"task": f"Do {i}", "model": model, "output": "Done"} for i in range(2) for model in MODELS]
+    document = {"task": "sums", "runs": runs, "examples_shown": [{"question": "Do 7"}]}
+    with open_pool(written(tmp_path / "run.json", document, indent), columns={"instruction": "task"}) as pool:
+        assert pool.instructions().tolist() == ["Do 0", "Do 1"]
+    table = {name: [row[name] for row in runs] for name in runs[0]}
+    with open_pool(written(tmp_path / "table.json", table, indent), columns={"instruction": "task"}) as pool:
+        assert pool.instructions().tolist() == ["Do 0", "Do 1"]
+
+
 @pytest.mark.extra
 def test_several_lists_that_may_be_the_rows_are_told_with_a_line_that_writes_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -311,11 +336,9 @@ def test_a_whole_conversation_is_proposed_before_a_text_in_it(
     written(
         tmp_path / "pf.json", {"evalId": "e", "results": {"version": 3, "prompts": prompts, "results": rows}}
     )
-    line = "instruction=prompt.raw,model=provider.id,response=response.output"
+    line = "instruction=prompt.raw,model=provider.id,response=response.output,id="
     run("inspect", tmp_path / "pf.json").refuses(f"name them with --columns {line}")
-    with open_pool(
-        tmp_path / "pf.json", columns=dict(part.split("=") for part in f"{line},id=".split(","))
-    ) as pool:
+    with open_pool(tmp_path / "pf.json", columns=dict(part.split("=") for part in line.split(","))) as pool:
         assert pool.models == ("openai:qwen-1b", "openai:qwen-7b")
         assert pool.prompts([(pool.ids[0], pool.models[0])])[0][0] == {
             "role": "system",

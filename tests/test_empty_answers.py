@@ -232,8 +232,8 @@ def test_the_option(tmp_path, run):
     (tmp_path / "c.toml").write_text('missing = ["empty", -1]\n')
     again = run("select", pool, "--config", tmp_path / "c.toml", *options, "--overwrite")
     assert (again.code, "no text" in again.err) == (0, False)
-    assert "'blank' is neither a number nor empty" in run("inspect", pool, "--missing", "blank").err
-    with pytest.raises(OptionError, match="neither a number nor `empty`"):
+    assert "'blank' is neither a number nor empty nor error" in run("inspect", pool, "--missing", "blank").err
+    with pytest.raises(OptionError, match="neither a number nor `empty` nor `error`"):
         open_pool(pool, missing="blank")
 
 
@@ -333,3 +333,33 @@ def test_of_several_rewards_the_likeliest_is_the_one_that_counts_empty_answers(t
     with open_pool(path) as pool:
         assert (pool.usual_reward, pool.likely_rewards) == (None, ("judge_score", "gen_s"))
         assert inspect_pool(pool)["empty_answers"] == 0
+
+
+TIMED_OUT = "ERROR: Request timed out.\n(trial {})"
+
+
+@pytest.mark.parametrize("shape", range(4))
+def test_answers_that_several_failed_calls_may_have_left_are_asked_about(tmp_path, shape):
+    """They stay answers, in every shape of pool: a right answer may begin so, too."""
+    each = rows()
+    for row in each[:9:3]:
+        row["response"] = TIMED_OUT.format(row["id"])
+    each[1]["response"] = "Error: division by zero"
+    shapes = [each, *map(list, zip(*per_instruction(each), strict=True))]
+    with open_pool(written(tmp_path / "pool.jsonl", shapes[shape])) as pool:
+        assert pool.responses([("q0", MODELS[0])]) == [TIMED_OUT.format("q0")]
+        said = [note for note in pool.notes if "if calls failed there" in note]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "answers of 3 rows begin with 'ERROR: Request timed out.'; if calls failed there"
+    )
+
+
+@pytest.mark.parametrize("failed", [2, 12])
+def test_a_few_answers_that_begin_with_an_error_or_most_are_not_asked_about(tmp_path, failed):
+    each = rows()
+    for row in each[3 : 3 + failed]:
+        row["response"] = "Error: division by zero"
+    with open_pool(written(tmp_path / "pool.jsonl", each)) as pool:
+        assert pool.responses([("q1", MODELS[0])]) == ["Error: division by zero"]
+        assert not any("if calls failed there" in note for note in pool.notes)

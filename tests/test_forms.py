@@ -522,7 +522,7 @@ def test_malformed_rows_are_counted_or_skipped(kind: str, tmp_path: Path) -> Non
     lists = {"generations": ["x", "y"], "model_names": list(MODELS), "ratings": [1, 2]}
     rows = [{"instruction": f"I{i}", **lists, "model_name": "judge"} for i in range(4)]
     rows[1] = {**rows[1], "ratings": [1]}
-    rows[3] = {**rows[3], "model_names": ["m-1b", None]}
+    rows[3] = {**rows[3], "model_names": [MODELS[0], None]}
     path = write(tmp_path, rows, kind)
     with pytest.raises(
         InputError,
@@ -530,11 +530,13 @@ def test_malformed_rows_are_counted_or_skipped(kind: str, tmp_path: Path) -> Non
     ):
         open_pool(path)
     with open_pool(path, skip_invalid=True) as pool:
-        assert pool.malformed == 2
+        assert pool.malformed == 1
         assert pool.models == MODELS
+        assert "1 answers without a model are left out; others of their rows have one" in pool.notes
+        assert np.isnan(pool.scores()).sum() == 3
         chosen = select(pool, Options(budget=2, clusters=0, weights={"difficulty": 1}))
         reasons = sorted(reason.partition(":")[0] for reason in chosen.table["reason"].to_pylist())
-        assert reasons == ["malformed", "malformed", "selected", "selected"]
+        assert reasons == ["malformed", "selected", "selected", "too_few_rewards"]
 
 
 @ALL
@@ -1105,7 +1107,7 @@ def test_chat_markers_are_cut(tmp_path: Path) -> None:
     assert without_markers("Hi <|im_end|>\n</s>") == "Hi"
     assert without_markers("Hi ") == "Hi "
     with open_pool(write(tmp_path, crowd(response="Hi<|eot_id|>"), "jsonl")) as pool:
-        chosen = select(pool, Options(budget=3, clusters=0, weights={"difficulty": 1}))
+        chosen = select(pool, Options(budget=2, clusters=0, weights={"difficulty": 1}))
         records = list(training_records(chosen, pool, format="messages"))
         assert {record["messages"][-1]["content"] for record in records} == {"Hi"}
 

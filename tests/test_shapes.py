@@ -979,6 +979,58 @@ def test_samples_of_a_policy(names: tuple[str, ...], kind: str, tmp_path: Path) 
         open_pool(write(tmp_path, nameless, kind))
 
 
+@TYPED
+@pytest.mark.parametrize(
+    ("policies", "samples", "listed"),
+    [
+        (("sft", "dpo"), 3, False),
+        (("oak-7b",), 3, False),
+        (("oak-7b",), 1, True),
+        (("oak-7b", "elm-2b"), 2, True),
+    ],
+    ids=["several samples of each", "of one model", "in a list", "in lists, each of other prompts"],
+)
+def test_a_policy_is_the_model_as_a_column_of_that_name_is(
+    policies: tuple[str, ...],
+    samples: int,
+    listed: bool,  # noqa: FBT001  (of pytest)
+    kind: str,
+    tmp_path: Path,
+) -> None:
+    rows: list[Row] = [
+        {"prompt": f"P{i}", "policy": policy, "output": f"x{i}{policy}{k}", "score": float(i + k)}
+        for i in range(6)
+        for policy in policies
+        for k in range(samples)
+    ]
+    if listed:
+        rows = [
+            {
+                "prompt": f"P{i}",
+                "policy": policies[i % len(policies)],
+                "outputs": ["a", "b"],
+                "scores": [0.0, float(i)],
+            }
+            for i in range(6)
+        ]
+    named = [{"model" if name == "policy" else name: value for name, value in row.items()} for row in rows]
+    found = []
+    for name, each in (("policy", rows), ("model", named)):
+        (tmp_path / name).mkdir()
+        with open_pool(write(tmp_path / name, each, kind)) as pool:
+            reward = "scores" if listed else "score"
+            found.append(
+                (
+                    pool.layout,
+                    pool.models,
+                    pool.ids.tolist(),
+                    np.nan_to_num(pool.scores_of_part(reward), nan=-9).tolist(),
+                )
+            )
+    assert found[0] == found[1]
+    assert found[0][1] == tuple(sorted(policies))
+
+
 def test_a_policy_is_no_model_where_the_model_is_told(tmp_path: Path) -> None:
     rows = [{"prompt": f"P{i}", "policy": "Be kind.", "output": "x", "score": float(i)} for i in range(3)]
     with open_pool(write(tmp_path, rows, "jsonl"), model="oak-7b") as pool:

@@ -9,7 +9,7 @@ import click
 
 from crowdselect.cli.flags import Option
 from crowdselect.errors import OptionError, near_miss
-from crowdselect.pool.howread import EMPTY
+from crowdselect.pool.howread import MISSING_WORDS
 from crowdselect.textfile import not_utf8
 
 
@@ -33,9 +33,9 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str, str]] = {
     "integer": (_is_whole, "a whole number", "whole numbers"),
     "float": (_is_number, "a number", "numbers"),
     "missing": (
-        lambda value: _is_number(value) or value == EMPTY,
-        f"a number or {EMPTY}",
-        f"numbers or {EMPTY}",
+        lambda value: _is_number(value) or value in MISSING_WORDS,
+        f"a number, {' or '.join(MISSING_WORDS)}",
+        f"numbers, {' or '.join(MISSING_WORDS)}",
     ),
     "boolean": (lambda value: isinstance(value, bool), "true or false", "true or false"),
     "text": (_is_text, "text without a null character", "texts without a null character"),

@@ -211,8 +211,9 @@ read_options = bundle(
         "--missing",
         type=Missing(),
         multiple=True,
-        metavar="NUMBER|empty",
-        help="A value that means that there is no reward, such as -1; empty: an answer without a text has none.",
+        metavar="NUMBER|empty|error",
+        help="A value that means that there is no reward, such as -1; empty: an answer without a text has none; error: nor has one "
+        "beside which a column such as error is filled.",
     ),
     _skip_pool_rows,
     _pool(

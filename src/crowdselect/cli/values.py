@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from crowdselect.cli.flags import Option
-from crowdselect.pool.howread import EMPTY
+from crowdselect.pool.howread import MISSING_WORDS
 
 
 def _default_weights() -> str:
@@ -127,7 +127,7 @@ class Budget(click.ParamType[int | Share]):
 
 
 class Missing(click.ParamType[float | str]):
-    """A number, or `empty`."""
+    """A number, `empty` or `error`."""
 
     name = "missing"
 
@@ -139,6 +139,6 @@ class Missing(click.ParamType[float | str]):
     ) -> float | str:
         """Read what stands for no reward."""
         try:
-            return EMPTY if value == EMPTY else float(value)
+            return value if value in MISSING_WORDS else float(value)
         except (TypeError, ValueError):
-            self.fail(f"{value!r} is neither a number nor {EMPTY}", param, ctx)
+            self.fail(f"{value!r} is neither a number nor {' nor '.join(MISSING_WORDS)}", param, ctx)

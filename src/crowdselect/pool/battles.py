@@ -18,7 +18,6 @@ from crowdselect.pool.rowfiles import Row
 from crowdselect.pool.rowforms import (
     Answer,
     Fitted,
-    MalformedError,
     is_number,
     may_hold_numbers,
     number_in,
@@ -164,10 +163,9 @@ class _Rows:
             return
         side = self.sides[row[_SIDE]]
         model = text_of(row.get(side.model or ""))
-        if model is None:
-            raise MalformedError(f"{side.model} is missing; wanted the name of a model")
         values = {name: number_in(row, side.numbers[name]) for name in self.shared}
-        yield Answer(model, row.get(_SAID), values=values)
+        unnamed = f"{side.model} is missing; wanted the name of a model"
+        yield Answer(model, row.get(_SAID), values=values, unnamed=unnamed)
 
 
 def _complete(columns: Columns) -> tuple[dict[str, Side], list[str]]:

@@ -126,6 +126,17 @@ def _inside(text: str) -> str:
     return f"regexp_replace(regexp_replace({text}, {_OPENING}, ''), {_CLOSING}, '')"
 
 
+def begins(text: str, *, begin: str) -> str:
+    """SQL that is true where a text begins so, after white space.
+
+    Example:
+        >>> print(begins("said", begin="Can't"))
+        starts_with(ltrim(said, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)), 'Can''t')
+    """
+    literal = begin.replace("'", "''")
+    return f"starts_with(ltrim({text}, {_SPACES}), '{literal}')"
+
+
 def is_failed(text: str) -> str:
     """SQL that is true where a text is nothing but a mark of `FAILED`."""
     return f"({text} IN ({_FAILED_SQL}))"

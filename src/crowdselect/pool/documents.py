@@ -6,7 +6,7 @@ the texts around it, such as the model of the run, become columns, by the names 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from crowdselect.errors import InputError
@@ -101,12 +101,13 @@ def _are_split(value: Mapping[str, Any]) -> bool:
     )
 
 
-def inner_rows(value: Row, *, path: str) -> list[Row] | None:
+def inner_rows(value: Row, *, path: str, asked: Collection[str] = ()) -> list[Row] | None:
     """The rows of the list inside an object that is certain to hold them, with what is said around it; None = it is a row itself.
 
     Args:
         value: The document.
         path: The file, for the message.
+        asked: What holds the prompts of the rows, by the names on the way; none = it has a usual name.
 
     Raises:
         InputError: Several lists may be the rows.
@@ -116,7 +117,7 @@ def inner_rows(value: Row, *, path: str) -> list[Row] | None:
         [{'prompt': 'Hi', 'run': {'model': 'qwen-1b'}}]
     """
     lists = dict(_lists(value))
-    taken = _taken(value, lists)
+    taken = _taken(value, lists, asked)
     if not lists or (taken is None and _asks(value)):
         return None
     if taken is None:
@@ -130,26 +131,57 @@ def inner_rows(value: Row, *, path: str) -> list[Row] | None:
     return _with_facts(value, lists[taken])
 
 
-def list_read(value: Mapping[str, Any]) -> ListPath | None:
+def list_read(value: Mapping[str, Any], asked: Collection[str] = ()) -> ListPath | None:
     """Say which list of a document holds its rows, by the names on the way to it; None = none does.
+
+    Args:
+        value: The document.
+        asked: As of `inner_rows`.
 
     Example:
         >>> list_read({"run": {"rows": [{"prompt": "Hi"}]}})
         ('run', 'rows')
     """
+    if is_named_row(value, asked):
+        return None
     lists = dict(_lists(value))
     plain = next(((name,) for name in _LISTS if (name,) in lists), None)
-    return _taken(value, lists) if plain is None and table_rows(value) is None else plain
+    return _taken(value, lists, asked) if plain is None and table_rows(value) is None else plain
 
 
-def said_of_lists(value: Mapping[str, Any]) -> str | None:
+def is_named_row(value: Mapping[str, Any], asked: Collection[str]) -> bool:
+    """Say whether an object is a row, by what is named as the prompt of one, and not a document with rows inside.
+
+    Example:
+        >>> row = {"task": {"text": "Hi"}, "answers": [{"model": "qwen-1b"}]}
+        >>> is_named_row(row, ["task.text"]), is_named_row({"run": "Hi", "rows": [{"run": "Ho"}]}, ["run"])
+        (True, False)
+    """
+    return _holds(value, asked) and not any(_holds(row, asked) for _, rows in _lists(value) for row in rows)
+
+
+def _holds(value: object, asked: Collection[str]) -> bool:
+    """Whether an object holds a text or a conversation by one of some names, with dots on the way to what is inside."""
+    return isinstance(value, dict) and any(
+        (name == key and (isinstance(inner, str) or (isinstance(inner, list) and any(map(_is_turn, inner)))))
+        or (name.startswith(f"{key}.") and _holds(inner, [name.removeprefix(f"{key}.")]))
+        for key, inner in value.items()
+        for name in asked
+    )
+
+
+def said_of_lists(value: Mapping[str, Any], asked: Collection[str] = ()) -> str | None:
     """Say which list of a document is read, and what else it holds; None = there is nothing to say.
+
+    Args:
+        value: The document.
+        asked: As of `inner_rows`.
 
     Example:
         >>> said_of_lists({"data": [{"prompt": "Hi"}], "test": [{"prompt": "Ho"}]})
         "the rows of 'data' are read; left out: test"
     """
-    lists, taken = dict(_lists(value)), list_read(value)
+    lists, taken = dict(_lists(value)), list_read(value, asked)
     if taken is None:
         return None
     inside = taken[0] not in _LISTS or len(taken) > 1
@@ -192,9 +224,12 @@ def is_asking(text: str) -> bool:
     return bool(turns) and all(map(_is_turn, turns)) and turns[-1].get("role") == "user"
 
 
-def _taken(value: Mapping[str, Any], lists: Mapping[ListPath, list[Row]]) -> ListPath | None:
+def _taken(
+    value: Mapping[str, Any], lists: Mapping[ListPath, list[Row]], asked: Collection[str]
+) -> ListPath | None:
     """The only list whose rows ask something, or the only one of a document that asks nothing; None = there is none."""
-    asking = [at for at, rows in lists.items() if any(map(_asks, rows[:_SEEN]))]
+    named = [at for at, rows in lists.items() if any(_holds(row, asked) for row in rows[:_SEEN])]
+    asking = named or [at for at, rows in lists.items() if any(map(_asks, rows[:_SEEN]))]
     if len(asking) == 1:
         return asking[0]
     return next(iter(lists)) if len(lists) == 1 and not _asks(value) else None

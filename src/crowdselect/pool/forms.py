@@ -173,6 +173,7 @@ def _with_parts_inside(
     ratings = None if has_reward else ratings_inside(columns)
     inside |= {} if ratings is None or "response" not in inside else {"reward": ratings}
     listed = ", ".join(inside.values())
+    inside |= {"id": ""} if names.id_of_answer and closest == "long" else {}
     named = f"`columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
     if numbers is None:
         return f"{closest}, with its parts inside other columns ({listed})", f"name them with {named}"

@@ -11,6 +11,9 @@ from crowdselect.pool.pathmodels import MODEL_FROM
 ReasoningUse = Literal["keep", "drop"]
 EMPTY: Literal["empty"] = "empty"
 """Of `missing`: the rewards of answers without a text."""
+ERROR: Literal["error"] = "error"
+"""Of `missing`: the rewards of answers beside which a column of errors says something."""
+MISSING_WORDS = (EMPTY, ERROR)
 
 LISTS = ("generations", "completions", "model_names")
 """What `columns` may name that is a list in each row."""
@@ -62,7 +65,8 @@ class HowRead:
     filter: str | None = None
     """Which filter of lm-evaluation-harness."""
     missing: tuple[float | str, ...] | float | str = ()
-    """Values that stand for no reward; and `empty` for the rewards of answers without a text."""
+    """Values that stand for no reward; `empty` for the rewards of answers without a text, `error` for those beside a filled
+    column of errors."""
     skip_invalid: bool = False
     """Leave malformed rows out, with a reason, instead of stopping at them."""
     reasoning: ReasoningUse = "keep"
@@ -85,7 +89,7 @@ class HowRead:
         odd = sorted({name for name in self.known_models if not says_model(name)})
         object.__setattr__(self, "known_models", tuple(odd))
         given = (self.missing,) if isinstance(self.missing, int | float | str) else self.missing
-        object.__setattr__(self, "missing", tuple(EMPTY if one == EMPTY else _number(one) for one in given))
+        object.__setattr__(self, "missing", tuple(map(_missing, given)))
         if self.model_from is not None and not MODEL_FROM.fullmatch(self.model_from):
             raise OptionError(
                 f"`model_from={self.model_from}` is unknown; choose file, folder, or a level of folders such as folder:2"
@@ -105,6 +109,11 @@ class HowRead:
     def not_empty(self) -> bool:
         """Whether an answer without a text has no reward."""
         return isinstance(self.missing, tuple) and EMPTY in self.missing
+
+    @property
+    def not_failed(self) -> bool:
+        """Whether an answer beside which a column of errors says something has no reward."""
+        return isinstance(self.missing, tuple) and ERROR in self.missing
 
     @property
     def named(self) -> dict[str, str]:
@@ -139,11 +148,13 @@ class HowRead:
         return cls(**given)
 
 
-def _number(value: float | str) -> float:
+def _missing(value: float | str) -> float | str:
+    if isinstance(value, str) and value in MISSING_WORDS:
+        return value
     try:
         return float(value)
     except ValueError:
-        raise OptionError(f"`missing={value!r}` is neither a number nor `empty`") from None
+        raise OptionError(f"`missing={value!r}` is neither a number nor `empty` nor `error`") from None
 
 
 OF_CROWD_FILE = ("aliases", "known_models")

@@ -68,9 +68,12 @@ _WHOLE = re.compile(r"overall|(?<![a-z])total(?![a-z])", re.IGNORECASE)
 """What is in the name of the reward that sums others up."""
 _FACTS = frozenset(
     {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
-    | {"timestamp", "tstamp", "created", "toxic", "redacted"}
+    | {"timestamp", "tstamp", "created", "toxic", "redacted", "failure_reason"}
 )
 """Numbers that tell of the instruction or of how it was answered, not of how good an answer is."""
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Where a word begins in a name such as `latencyMs`."""
 
 NUMERIC = frozenset({"number", "bool"})
 
@@ -200,9 +203,10 @@ def no_model(name: str) -> bool:
     """Say whether a numeric column is neither a model nor its reward, by its name.
 
     Example:
-        >>> no_model("total_cost"), no_model("Nr"), no_model("llama-8b")
-        (True, True, False)
+        >>> no_model("total_cost"), no_model("latencyMs"), no_model("Nr"), no_model("llama-8b")
+        (True, True, True, False)
     """
+    name = _in_words(name)
     known = name in NOT_REWARDS | REFERENCES | _FACTS
     effort = _EFFORT.fullmatch(name) is not None and _GOOD.search(name) is None  # length_score is one
     return known or _names_rows(name) or _COUNTS.fullmatch(name) is not None or effort
@@ -215,6 +219,7 @@ def no_reward(name: str) -> bool:
         >>> no_reward("best_idx"), no_reward("cancelled_annotations"), no_reward("total_score"), no_reward("helpful")
         (True, True, False, False)
     """
+    name = _in_words(name)
     good = _GOOD.search(name) is not None
     counts = _PLACES.fullmatch(name) is not None or (_TOTALS.fullmatch(name) is not None and not good)
     return no_model(name) or counts
@@ -250,6 +255,11 @@ _UNCLEAR = 3  # of `unlikely`: its name says nothing
 def _names_rows(name: str) -> bool:
     """Whether a column numbers rows, or is an id, by its name."""
     return _ROW_NUMBERS.fullmatch(name) is not None or _IDS.fullmatch(name) is not None
+
+
+def _in_words(name: str) -> str:
+    """A name as JavaScript writes it, such as `latencyMs`, in the form that patterns know; any other as it is."""
+    return _HUMP.sub("_", name).lower() if name[:1].islower() and name.isalnum() else name
 
 
 NAMED_MODELS = "a crowd file (`crowd`) that names a column of numbers makes it a model"

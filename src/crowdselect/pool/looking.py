@@ -1,13 +1,16 @@
 """What texts hold, looked for in their bytes: reasoning, control characters, marks of failed calls and of chat templates."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crowdselect.pool.columns import FAILED, OPENINGS, broken, is_failed, is_opened, is_wrapped
+from crowdselect.pool.columns import FAILED, OPENINGS, begins, broken, is_failed, is_opened, is_wrapped
 from crowdselect.pool.source import Source
 from crowdselect.terminal import counted
 
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 _LOOKED_INTO = 2_048  # rows whose texts are looked into at a time: as many as DuckDB makes at once
 _THINK = b"think>"
 _LONGEST_MARK = max(map(len, FAILED))
+_ERROR = r"^\s*(?i:\[?(api |request )?error( code)?\]?:)"
+_ERROR_READ = 60  # characters of an answer that begins as an error does
+_ALIKE_ERRORS = 3  # of one beginning, at least
+_ERRORS_TOLD = 3
 _PIECE = 1 << 18  # bytes looked into at a time: they stay in the processor's cache
 
 
@@ -31,12 +38,19 @@ class Looked(NamedTuple):
     """The marks of `FAILED` that are whole texts."""
     opened: bool
     """It begins as a chat template begins a turn of the assistant."""
+    errors: Mapping[str, int] = MappingProxyType({})
+    """How texts begin that begin as an error does, such as `ERROR: Request timed out.` → how many do."""
+    texts: int = 0
+    """How many there are."""
 
 
 def together(found: Iterable[Looked]) -> Looked:
     """What any of several columns holds."""
-    thinks, broken, failed, opened = zip(*found, strict=True)
-    return Looked(any(thinks), any(broken), tuple(sorted(set(chain(*failed)))), any(opened))
+    thinks, broken, failed, opened, errors, texts = zip(*found, strict=True)
+    marks = tuple(sorted(set(chain(*failed))))
+    return Looked(
+        any(thinks), any(broken), marks, any(opened), sum(map(Counter, errors), Counter()), sum(texts)
+    )
 
 
 _SAYS: tuple[tuple[str, Callable[[str], str], str], ...] = (
@@ -73,6 +87,12 @@ def notes_of(source: Source, found: Looked, of_row: Callable[[Callable[[str], st
         if getattr(found, what):
             count = source.fetch(f"count(*) FILTER ({of_row(holds)})").column(0)[0].as_py()
             notes += [says.format(counted(count, "row"), " or ".join(found.failed))] if count else []
+    for begin in _alike_errors(found):
+        count = source.fetch(f"count(*) FILTER ({of_row(partial(begins, begin=begin))})").column(0)[0].as_py()
+        notes.append(
+            f"answers of {counted(count, 'row')} begin with {begin!r}; if calls failed there, they are no answers: empty these texts, "
+            "since an answer without a text is not trained on"
+        )
     return notes
 
 
@@ -82,9 +102,12 @@ def look_into(source: Source, *texts: str) -> list[Looked]:
 
     found = [[False, False, False] for _ in texts]
     failed = [set[str]() for _ in texts]
+    errors, counts = [Counter[str]() for _ in texts], [0 for _ in texts]
     for batch in source.batches(*texts, rows=_LOOKED_INTO) if texts else ():
-        for own, marks, column in zip(found, failed, batch.columns, strict=True):
+        for at, (own, marks, column) in enumerate(zip(found, failed, batch.columns, strict=True)):
             flat = _flat(column)
+            counts[at] += len(flat) - flat.null_count
+            errors[at].update(_errors_in(flat))
             short = flat.filter(pc.less_equal(pc.binary_length(flat), _LONGEST_MARK))
             marks.update(set(FAILED).intersection(short.unique().to_pylist()))
             own[2] = own[2] or any(pc.any(pc.starts_with(flat, each)).as_py() for each in OPENINGS)
@@ -95,9 +118,25 @@ def look_into(source: Source, *texts: str) -> list[Looked]:
                 own[0] = own[0] or _thinks(piece)
                 own[1] = own[1] or _is_broken(piece)
     return [
-        Looked(thinks, broken, tuple(sorted(marks)), opened)
-        for (thinks, broken, opened), marks in zip(found, failed, strict=True)
+        Looked(thinks, broken, tuple(sorted(marks)), opened, own, count)
+        for (thinks, broken, opened), marks, own, count in zip(found, failed, errors, counts, strict=True)
     ]
+
+
+def _errors_in(texts: "pa.Array") -> list[str]:
+    """How the texts begin that begin as an error does."""
+    import pyarrow.compute as pc
+
+    those = texts.filter(pc.match_substring_regex(texts, _ERROR))
+    found = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(those), 0, _ERROR_READ).to_pylist()
+    return [text.split("\n")[0].rstrip() for text in found]
+
+
+def _alike_errors(found: Looked) -> list[str]:
+    """The beginnings of errors that several texts share, where most begin otherwise."""
+    errors = Counter(found.errors)
+    few = 2 * errors.total() < found.texts
+    return [begin for begin, times in errors.most_common(_ERRORS_TOLD) if few and times >= _ALIKE_ERRORS]
 
 
 def _thinks(data: NDArray[np.uint8]) -> bool:

@@ -34,11 +34,12 @@ from crowdselect.pool.layouts import (
 )
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.mergedcells import FEW_MERGED
-from crowdselect.pool.missing import without_missing
+from crowdselect.pool.missing import beside_errors, without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import Plain, facts_of, rewritten
 from crowdselect.pool.plainrows import OWN
+from crowdselect.pool.promptfoo import is_promptfoo
 from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
 from crowdselect.pool.rowforms import CALLS
@@ -104,11 +105,18 @@ def opened(path: str, how: HowRead) -> Opened:
     if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
         tidy = _connected(lambda connection: _tidy(connection, found, how))
         if tidy is not None:
-            return _with_footers(_with_its_text(tidy), found)
+            return _noted(_with_its_text(tidy), found)
     plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
-    return _with_footers(_with_its_text(made), found)
+    return _noted(_with_its_text(made), found)
+
+
+def _noted(made: Opened, found: FoundFiles) -> Opened:
+    """Take note of what in the rows may be no instruction, or no reward."""
+    noted = _with_footers(made, found)
+    asks = beside_errors(made.source, made.view.answers)
+    return noted if asks is None else replace(noted, notes=(*noted.notes, asks))
 
 
 def _with_footers(made: Opened, found: FoundFiles) -> Opened:
@@ -398,6 +406,7 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
     unusual = (
         spelt or inner or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
     )
+    unusual = unusual or is_promptfoo(columns)
     if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:

@@ -15,7 +15,8 @@ INSTRUCTIONS = ("prompt", "question", "problem", "query")
 RESPONSES = ("output", "completion", "generation")
 MODELS = ("model_name", "model_id", "generator", "generation_model")
 POLICIES = ("policy", "policy_model")
-"""Names of the model where there are answers, nothing else says whose they are, and they tell apart those to a prompt."""
+"""Names of the model where there are answers, nothing else says whose they are, and they tell apart those to a prompt, of which
+each may have several, or are names of models with their sizes."""
 SAMPLES = ("sample_idx", "sample_index")
 CONVERSATIONS = ("conversations", "conversation")
 ANSWER_LISTS = ("generations", "responses", "completions", "outputs", "answers", "candidates", "samples")
@@ -43,6 +44,8 @@ class Names:
     response: str | None = None
     reasoning: str | None = None
     finish_reason: str | None = None
+    id_of_answer: bool = False
+    """Whether prompts inside objects repeat, and no id does."""
     notes: tuple[str, ...] = ()
     """What was taken for what, where the names are not the usual ones."""
 

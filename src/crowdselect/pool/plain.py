@@ -36,7 +36,7 @@ from crowdselect.pool.textscores import REWARD, wants_number
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 13  # of what is written here: another one is written anew
+_VERSION = 14  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 
@@ -261,7 +261,9 @@ class _Rewriting(PlainRows):
         names, counts = self._names, self._counts.of
         notes = [*self._found.notes, *([self._found.models_from] if self._told else [])]
         documents = self._found.files if self._found.kind == "json" else ()
-        notes += dict.fromkeys(said for file in documents if (said := said_of_document(file)) is not None)
+        notes += dict.fromkeys(
+            said for file in documents if (said := said_of_document(file, self._named_prompts)) is not None
+        )
         notes += self._requests.notes if self._requests is not None else []
         unread = unread_answers(self._columns, names)
         if unread:

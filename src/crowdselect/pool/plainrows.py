@@ -27,6 +27,7 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
+from crowdselect.pool.promptfoo import is_ungraded
 from crowdselect.pool.rendered import decoded
 from crowdselect.pool.rowfiles import Broken, Row, Seen, number_of
 from crowdselect.pool.rowforms import Answer, MalformedError
@@ -41,6 +42,10 @@ NEEDS = "_needs"
 """The column of what an export has to hold: `turns` that do not alternate, `tools`."""
 ROW = "_row"
 """The column of the row's number in the user's file."""
+UNGRADED = (
+    "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
+)
+UNNAMED = "answers without a model are left out; others of their rows have one"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -87,6 +92,8 @@ class PlainRows(Understood):
                 continue
             if model is not None:
                 row["model"] = model
+            if self._promptfoo and is_ungraded(row):
+                self._counts.add(UNGRADED)
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
 
     def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:
@@ -102,7 +109,7 @@ class PlainRows(Understood):
             parts = [row] if parted is None else list(parted(row))
             if not parts:
                 self._counts.add("rows are of requests that failed: they hold no answer, and are left out")
-            yield from [made for part in parts for made in self._of_part(part, unnamed, at)]
+            yield from [made for part in self._named(parts) for made in self._of_part(part, unnamed, at)]
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), self._id_of(row) or unnamed, at)
 
@@ -110,7 +117,7 @@ class PlainRows(Understood):
         own = self._id_of(row)
         asked = self._asked(row)
         self._check_id(own, row)
-        answers = [] if self._form is None else list(self._form.answers(row))
+        answers = self._answers_of(row)
         plain = [self._answer(answer, asked) for answer in answers]
         carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
         carried |= {own: self._scalar(own, value_at(row, path)) for own, path in self._inner.items()}
@@ -130,6 +137,28 @@ class PlainRows(Understood):
         prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
             yield {**base, **values, **(self._own_prompt(answer, asked) if prompted else {})}
+
+    def _named(self, parts: list[Row]) -> list[Row]:
+        """The parts of a row without those whose answer has no model; see `_answers_of`."""
+        if self._form is None or not self._how.skip_invalid or len(parts) == 1:
+            return parts
+        form = self._form
+        named = [part for part in parts if all(each.model is not None for each in form.answers(part))]
+        self._count_unnamed(len(parts), len(named))
+        return named or parts
+
+    def _answers_of(self, row: Row) -> list[Answer]:
+        """The answers of a row; where malformed rows are left out and some have a model, these alone."""
+        answers = [] if self._form is None else list(self._form.answers(row))
+        if not self._how.skip_invalid:
+            return answers
+        named = [each for each in answers if each.model is not None]
+        self._count_unnamed(len(answers), len(named))
+        return named or answers
+
+    def _count_unnamed(self, every: int, named: int) -> None:
+        if 0 < named < every:
+            self._counts.add(UNNAMED, every - named)
 
     @cached_property
     def _torn(self) -> set[str]:
@@ -233,7 +262,7 @@ class PlainRows(Understood):
     def _answer(self, answer: Answer, asked: Asked) -> Row:
         """The columns of an answer's own."""
         if answer.model is None:
-            raise MalformedError("the model is missing; wanted its name")
+            raise MalformedError(answer.unnamed)
         values: Row = {"model": self._repairs(answer.model), "sample": answer.sample}
         text, odd, finish = self._text(answer, asked)
         values["response"] = None if text is None else self._repairs(text)

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -23,6 +23,7 @@ from crowdselect.pool.columns import MISSING_TEXTS, Columns, Kind
 from crowdselect.pool.documents import (
     inner_rows,
     is_asking,
+    is_named_row,
     list_read,
     one_after_the_other,
     said_of_lists,
@@ -78,6 +79,7 @@ def rows_of(
     columns: Sequence[str] | None = None,
     *,
     nested: Callable[[str], bool] | None = None,
+    asked: Collection[str] = (),
 ) -> Iterator[tuple[int, Row | Broken]]:
     """Read a file's rows.
 
@@ -86,6 +88,7 @@ def rows_of(
         kind: "parquet", "arrow", "json" or "csv".
         columns: Of Parquet and Arrow, read these only; None = all.
         nested: Says of a name whether its texts may be lists or objects that are written as texts.
+        asked: What is named as the prompt of a row, by which the rows of a JSON document are known.
 
     Yields:
         The number of each row in its file, from 1 (of JSON lines, that of the line), and the row.
@@ -94,7 +97,7 @@ def rows_of(
         InputError: The file is not what its name says, or in another encoding than UTF-8.
     """
     try:
-        for number, row in _raw_rows(file, kind, columns):
+        for number, row in _raw_rows(file, kind, columns, asked):
             if not isinstance(row, Broken) and nested is not None:
                 row |= {name: listed(v) for name, v in row.items() if _is_spelt(v) and nested(name)}
             yield number, row
@@ -104,19 +107,24 @@ def rows_of(
         raise broken_archive(file, error) from error
 
 
-def _raw_rows(file: Path, kind: str, columns: Sequence[str] | None) -> Iterable[tuple[int, Row | Broken]]:
+def _raw_rows(
+    file: Path, kind: str, columns: Sequence[str] | None, asked: Collection[str]
+) -> Iterable[tuple[int, Row | Broken]]:
     if kind in {"parquet", "arrow"}:
         return enumerate(_table_rows(file, kind, columns), start=1)
-    return _json_rows(file) if kind == "json" else _csv_rows(file)
+    return _json_rows(file, asked) if kind == "json" else _csv_rows(file)
 
 
-def columns_of(files: Sequence[Path], kind: str, *, nested: Callable[[str], bool]) -> Columns:
+def columns_of(
+    files: Sequence[Path], kind: str, *, nested: Callable[[str], bool], asked: Collection[str] = ()
+) -> Columns:
     """Say what the columns of some files hold, by all their rows; of Parquet and Arrow by their schemas.
 
     Args:
         files: The files.
         kind: As of `rows_of`.
         nested: As of `rows_of`.
+        asked: As of `rows_of`.
 
     Returns:
         The columns that hold anything.
@@ -129,7 +137,7 @@ def columns_of(files: Sequence[Path], kind: str, *, nested: Callable[[str], bool
         if kind in {"parquet", "arrow"}:
             _see_schema(seen, file, kind, nested)
         else:
-            for _, row in rows_of(file, kind, nested=nested):
+            for _, row in rows_of(file, kind, nested=nested, asked=asked):
                 if not isinstance(row, Broken):
                     seen.add(row)
     return {name: inner.kind() for name, inner in seen.fields.items() if not inner.empty}
@@ -378,8 +386,8 @@ def _is_text(column: Any) -> bool:  # noqa: ANN401  (an Arrow type)
 # JSON
 
 
-def _json_rows(file: Path) -> Iterator[tuple[int, Row | Broken]]:
-    document = document_rows(file)
+def _json_rows(file: Path, asked: Collection[str]) -> Iterator[tuple[int, Row | Broken]]:
+    document = document_rows(file, asked)
     if document is not None:
         yield from enumerate(document, start=1)
         return
@@ -406,8 +414,12 @@ def _json_line(file: Path, number: int, line: bytes) -> Row | Broken:
     return value if isinstance(value, dict) else Broken(f"is a JSON {type(value).__name__}, not an object")
 
 
-def document_rows(file: Path) -> list[Row | Broken] | None:
+def document_rows(file: Path, asked: Collection[str] = ()) -> list[Row | Broken] | None:
     """Read a JSON file that is one document: an array of rows, or an object that holds them; None = it is lines.
+
+    Args:
+        file: The file.
+        asked: As of `rows_of`.
 
     Objects are tables as pandas and others write them, logs of inspect_ai, objects with the rows in a list inside
     (see `documents`), rows themselves, and several of these one after the other, each over several lines.
@@ -445,18 +457,20 @@ def document_rows(file: Path) -> list[Row | Broken] | None:
         raise InputError(
             f"{file}: not JSON ({' '.join(str(error).split())[:200]}); wanted {wanted}"
         ) from error
-    rows = value if array else _rows_of_object(file, value, alone=first.strip() == whole.strip())
+    rows = value if array else _rows_of_object(file, value, asked, alone=first.strip() == whole.strip())
     return rows and [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
 
 
-def _rows_of_object(file: Path, value: Row, *, alone: bool) -> list[Any] | None:
+def _rows_of_object(file: Path, value: Row, asked: Collection[str], *, alone: bool) -> list[Any] | None:
     """The rows of a document that is one object; None where it is a row in a line of its own."""
     if is_inspect_log(value):
         return inspect_rows(value)
+    if is_named_row(value, asked):
+        return None if alone else [value]
     rows = table_rows(value)
     if rows is not None or (alone and ".json" not in Path(file.name.lower()).suffixes):
         return rows
-    return inner_rows(value, path=str(file)) or (None if alone else [value])
+    return inner_rows(value, path=str(file), asked=asked) or (None if alone else [value])
 
 
 def _unmarked(stream: Iterable[bytes]) -> Iterator[bytes]:
@@ -478,10 +492,10 @@ def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
     return not isinstance(value, dict) or any(line.strip() for line in rest)
 
 
-def said_of_document(file: Path) -> str | None:
+def said_of_document(file: Path, asked: Collection[str] = ()) -> str | None:
     """Say which list of a JSON document is read, and what else it holds; None = there is nothing to say."""
     value = _object_in(file)
-    return None if value is None or is_inspect_log(value) else said_of_lists(value)
+    return None if value is None or is_inspect_log(value) else said_of_lists(value, asked)
 
 
 def list_in(file: Path) -> tuple[str, ...] | None:

@@ -32,6 +32,7 @@ class Answer:
     """One answer of a row, as the file has it."""
 
     model: str | None
+    """None = the row does not say; then `unnamed` tells what it lacks."""
     response: Any = None
     sample: float | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Answer:
     """A system prompt of its own."""
     reasoning: Any = None
     finish_reason: Any = None
+    unnamed: str = "the model is missing; wanted its name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +240,8 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
         for at, values in enumerate(_beside(row, name, lists, how)):
             model = text_of(by[at])
             if model is None:
-                raise MalformedError(f"a name in {models} is missing")
+                yield Answer(None, unnamed=f"a name in {models} is missing")
+                continue
             count[model] = count.get(model, -1) + 1
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], sample_again(count[model]), values, finish_reason=finish)
@@ -284,7 +287,8 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
         for each in found:
             model = text_of(each.get(by))
             if model is None:
-                raise MalformedError(f"a {by} in {name} is missing")
+                yield Answer(None, unnamed=f"a {by} in {name} is missing")
+                continue
             count[model] = count.get(model, -1) + 1
             yield answer_of(each, text, model, sample_again(count[model]), but=(by,))
 

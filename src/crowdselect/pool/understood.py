@@ -1,10 +1,12 @@
 """What the rows of a pool's files hold: their columns, the form they have, and what each column is."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from crowdselect.errors import InputError, LayoutError
+from crowdselect.names import read_name
 from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.files import FoundFiles
@@ -17,9 +19,12 @@ from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.pathmodels import named_in
+from crowdselect.pool.promptfoo import is_promptfoo, is_ungraded, without_scores
 from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
 from crowdselect.pool.rowforms import Fitted
 from crowdselect.pool.textscores import wants_number, written_scores
+
+_NEARLY_ALL = 0.9  # of the prompts
 
 
 class Understood:
@@ -47,6 +52,7 @@ class Understood:
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
+        self._promptfoo = is_promptfoo(self._columns)
         self._bare = self._bare_question() if found.kind == "lm-eval" else None
         self._told = found.models if "model" not in self._columns else ()
         if self._told:
@@ -71,7 +77,11 @@ class Understood:
 
     def _found_columns(self) -> dict[str, Kind]:
         if self._found.kind != "lm-eval":
-            return dict(columns_of(self._found.files, self._found.kind, nested=self._may_be_nested))
+            return dict(
+                columns_of(
+                    self._found.files, self._found.kind, nested=self._may_be_nested, asked=self._named_prompts
+                )
+            )
         return columns_in(self._found.logs, chosen=self._how.filter, path=self._found.path)
 
     def _bare_question(self) -> str | None:
@@ -82,6 +92,11 @@ class Understood:
         sent = {"instruction", "messages"} - set(self._how.named.values())
         self._columns = {name: kind for name, kind in self._columns.items() if name not in sent}
         return None
+
+    @property
+    def _named_prompts(self) -> list[str]:
+        """What is named as the prompt."""
+        return [name for what, name in self._how.named.items() if what in {"instruction", "messages"}]
 
     def _may_be_nested(self, name: str) -> bool:
         """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
@@ -99,12 +114,20 @@ class Understood:
         if self._found.kind == "lm-eval":
             rows = self._logged(self._found.logs[number])
         else:
-            rows = rows_of(file, self._found.kind, [*wanted, *outer], nested=self._may_be_nested)
+            rows = rows_of(
+                file,
+                self._found.kind,
+                [*wanted, *outer],
+                nested=self._may_be_nested,
+                asked=self._named_prompts,
+            )
             rows = rows if self._requests is None else self._requests.joined(rows)
         for at, row in rows:
-            if not isinstance(row, Broken):
-                row |= {name: value_at(row, path) for name, path in self._paths.items()}
-            yield at, row
+            if isinstance(row, Broken):
+                yield at, row
+                continue
+            known = without_scores(row) if self._promptfoo and is_ungraded(row) else row
+            yield at, known | {name: value_at(known, path) for name, path in self._paths.items()}
 
     @property
     def _numbered(self) -> bool:
@@ -128,6 +151,7 @@ class Understood:
                 )
             return None, names
         gold.refuse_doubt(names, found.path)
+        names = names if names.asked else replace(names, id_of_answer=self._is_id_of_answer(names.id))
         try:
             form = fitted(columns, names, how, path=found.path, named_in=named_in(found.files))
         except LayoutError:
@@ -205,18 +229,37 @@ class Understood:
                 if not isinstance(row, Broken):
                     yield str(self._told[number] if self._told else row.get(model or "")), row
 
+    def _is_id_of_answer(self, id_: str | None) -> bool:
+        """Whether the prompts that lie inside objects repeat, and no id does, so that it is one of each answer."""
+        inside = path_to(self._columns, parts_inside(self._columns).get("instruction", ""))
+        if id_ is None or inside is None:
+            return False
+        prompts, ids = Counter[str](), Counter[str]()
+        for number in range(len(self._found.files)):
+            for _, row in self._read(number, [id_, inside[0][0]]):
+                if not isinstance(row, Broken):
+                    prompts[str(value_at(row, inside[0]))] += 1
+                    ids[str(row.get(id_))] += 1
+        return max(ids.values(), default=0) == 1 < max(prompts.values(), default=0)
+
     def _tells_apart(self, key: str, column: str) -> bool:
-        """Whether some rows share a key, and none of these the value of a column."""
-        known: dict[str, set[str]] = {}
+        """Whether a column tells apart the rows that share a key, as models do, which may have several samples each.
+
+        Then these rows have different values; or nearly all keys have the same ones, each as often. What all values say that are
+        names with a size needs no rows to compare.
+        """
+        known: dict[str, Counter[str]] = {}
         for number in range(len(self._found.files)):
             for _, row in self._read(number, [key, column]):
-                if isinstance(row, Broken) or row.get(key) is None:
-                    continue
-                values, value = known.setdefault(str(row[key]), set()), str(row.get(column))
-                if value in values:
-                    return False
-                values.add(value)
-        return any(len(values) > 1 for values in known.values())
+                if not isinstance(row, Broken) and row.get(key) is not None:
+                    known.setdefault(str(row[key]), Counter())[str(row.get(column))] += 1
+        shared = [values for values in known.values() if values.total() > 1]
+        if shared and max(max(values.values()) for values in shared) == 1:
+            return True
+        usual = Counter(frozenset(values.items()) for values in shared).most_common(1)
+        if any(len(values) > 1 and count >= _NEARLY_ALL * len(shared) for values, count in usual):
+            return True
+        return bool(known) and all(read_name(name) != (None, None) for name in set().union(*known.values()))
 
     @cached_property
     def _wanted(self) -> list[str]:

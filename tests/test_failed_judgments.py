@@ -1,0 +1,208 @@
+"""Rewards of calls that failed: promptfoo's, which its results tell, and those beside a column of errors, which are asked about."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crowdselect import Options, open_pool, select
+
+Row = dict[str, Any]
+MODELS = ("qwen-1b", "qwen-7b")
+COLUMNS = "instruction=prompt.raw,model=provider.id,response=response.output,id=testIdx"
+NO_JSON = "Could not extract JSON from llm-rubric response"
+
+
+def graded(score: float, reason: str, **metadata: bool) -> Row:
+    part = {"pass": score > 0.5, "score": score, "reason": reason, "metadata": metadata}
+    return {"pass": score > 0.5, "score": score, "reason": reason, "componentResults": [part]}
+
+
+OUTCOMES: dict[str, Row] = {
+    "right": {"score": 0.9, "failureReason": 0, "error": None, "gradingResult": graded(0.9, "Good")},
+    "low": {"score": 0.3, "failureReason": 1, "error": "Too long", "gradingResult": graded(0.3, "Too long")},
+    "wrong": {
+        "score": 0,
+        "failureReason": 1,
+        "error": "It is Lima",
+        "gradingResult": graded(0, "It is Lima"),
+    },
+    "call": {"score": 0, "failureReason": 2, "error": "Error: Request timed out.", "gradingResult": None},
+    "grader": {
+        "score": 0,
+        "failureReason": 1,
+        "error": "503",
+        "gradingResult": graded(0, "503", graderError=True),
+    },
+    "older": {"score": 0, "failureReason": 1, "error": NO_JSON, "gradingResult": graded(0, NO_JSON)},
+}
+JUDGED = ("right", "low", "wrong")
+
+
+def promptfoo(path: Path) -> Path:
+    rows = [
+        {
+            "id": f"{number}-{model}",
+            "promptIdx": 0,
+            "testIdx": number,
+            "prompt": {"raw": f"Name the capital of country {number}.", "label": "p"},
+            "provider": {"id": model, "label": ""},
+            "response": {"output": f"{model} {number}"},
+            "latencyMs": 100 * number + len(model),
+            "success": OUTCOMES[name]["score"] > 0.5,
+            **(OUTCOMES[name] if model == MODELS[0] else OUTCOMES["right"]),
+        }
+        for number, name in enumerate(OUTCOMES)
+        for model in MODELS
+    ]
+    path.write_text(json.dumps({"evalId": "e", "results": {"version": 3, "results": rows}}), encoding="utf-8")
+    return path
+
+
+def test_promptfoo_tells_which_scores_are_none(tmp_path: Path, run: Callable[..., Any]) -> None:
+    pool = promptfoo(tmp_path / "pf.json")
+    with open_pool(pool, columns=dict(part.split("=") for part in COLUMNS.split(","))) as opened:
+        for reward in ("score", "success", "gradingResult.score"):
+            here = ~np.isnan(opened.scores(reward))
+            assert here.tolist() == [[name in JUDGED, True] for name in OUTCOMES]
+    said = "3 rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
+    assert run("inspect", pool, "--columns", COLUMNS).err.count(said) == 1
+    out = tmp_path / "chosen"
+    chosen = run("select", pool, "--columns", COLUMNS, "--budget", "2", "--clusters", "0", "-o", out)
+    assert (chosen.code, chosen.err.count(said)) == (0, 1)
+
+
+def test_numbers_about_a_row_of_promptfoo_are_no_rewards(tmp_path: Path, run: Callable[..., Any]) -> None:
+    told = run("inspect", promptfoo(tmp_path / "pf.json"), "--columns", COLUMNS)
+    assert "no rewards unless --reward names them" in told.err
+    line = next(line for line in told.err.splitlines() if "no rewards unless" in line)
+    assert all(name in line for name in ("promptIdx", "failureReason", "latencyMs"))
+    assert "latencyMs" not in told.out.partition("Reward columns")[2]
+
+
+def pool_of(path: Path, told: Callable[[int, str], tuple[float | None, str | None]]) -> Path:
+    rows = []
+    for number in range(12):
+        for model in MODELS:
+            score, error = told(number, model)
+            row = {"id": f"q{number}", "instruction": f"Explain matter {number}.", "model": model}
+            rows.append({**row, "response": f"{model} {number}", "score": score, "error_message": error})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def judged(number: int, model: str) -> tuple[float, str | None]:
+    """Two calls of a judge failed, and one answer is really worth nothing."""
+    if model == MODELS[0] and number < 2:
+        return 0.0, "Rate limit reached"
+    return (0.0, None) if (number, model) == (5, MODELS[0]) else (1.0 + number, "null")
+
+
+def test_rewards_beside_errors_are_asked_about_and_left_out_on_request(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    pool = pool_of(tmp_path / "pool.jsonl", judged)
+    said = "all 2 rewards beside a filled error_message (such as 'Rate limit reached') are 0, the lowest there is"
+    for command in (
+        ("inspect", pool),
+        ("select", pool, "--budget", "3", "--clusters", "0", "-o", tmp_path / "c"),
+    ):
+        told = " ".join(run(*command).err.split())
+        assert told.count(said) == 1
+        assert "leave them out with --missing error" in told
+        again = run(*command, "--missing", "error", *(["--overwrite"] if command[0] == "select" else []))
+        assert (again.code, "error_message" in again.err) == (0, False)
+    with open_pool(pool, missing="error") as opened:
+        rows, models = np.nonzero(np.isnan(opened.scores()))
+        assert (opened.ids[rows].tolist(), models.tolist()) == (["q0", "q1"], [0, 0])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda number, model: (number % 2, None if number % 2 else "AssertionError"),
+        lambda number, model: (number % 5, "too long" if number % 2 else None),
+        lambda number, model: (None if number < 2 else number, "failed" if number < 2 else None),
+        lambda number, model: (number % 5, "Rate limit" if (number, model) == (0, MODELS[0]) else None),
+    ],
+    ids=[
+        "errors tell why a test failed",
+        "rewards beside errors differ",
+        "they are missing already",
+        "one alone",
+    ],
+)
+def test_rewards_that_errors_explain_are_not_asked_about(
+    told: Callable[[int, str], tuple[float | None, str | None]], tmp_path: Path
+) -> None:
+    with open_pool(pool_of(tmp_path / "pool.jsonl", told)) as pool:
+        assert not any("error_message" in note for note in pool.notes)
+
+
+def test_errors_inside_objects_and_lists_leave_rewards_out_too(tmp_path: Path) -> None:
+    def answer(number: int, model: str) -> Row:
+        score, error = judged(number, model)
+        return {"content": f"{model} {number}", "score": score, "error": error}
+
+    for name in ("zoo", "ultrafeedback"):
+        rows = []
+        for number in range(12):
+            each = {model: answer(number, model) for model in MODELS}
+            listed = [
+                {"model": model, "response": own["content"], "score": own["score"], "error": own["error"]}
+                for model, own in each.items()
+            ]
+            rest = each if name == "zoo" else {"completions": listed}
+            rows.append({"id": f"q{number:02}", "instruction": f"Explain matter {number}.", **rest})
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        with open_pool(path, missing="error") as pool:
+            assert pool.layout == name
+            assert np.argwhere(np.isnan(pool.scores("score"))).tolist() == [[0, 0], [1, 0]]
+
+
+def test_a_second_file_with_errors(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path / "pool.jsonl", lambda *_: (1.0, None))
+    rows = [
+        {
+            "id": f"q{number}",
+            "model": model,
+            "judge": judged(number, model)[0],
+            "judge_error": judged(number, model)[1],
+        }
+        for number in range(12)
+        for model in MODELS
+    ]
+    second = tmp_path / "judge.jsonl"
+    second.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with open_pool(pool, rewards=second, missing="error") as opened:
+        assert np.isnan(opened.scores("judge")).sum() == 2
+        assert not np.isnan(opened.scores("score")).any()
+
+
+def test_shards_leave_the_same_rewards_out(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path / "pool.jsonl", judged)
+    lines = pool.read_text(encoding="utf-8").splitlines(keepends=True)
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for at in range(0, len(lines), 6):
+        (folder / f"{at:02}.jsonl").write_text("".join(lines[at : at + 6]), encoding="utf-8")
+    options = Options(budget=4, clusters=0)
+    with open_pool(pool, missing="error") as whole, open_pool(folder, missing="error") as parts:
+        chosen, again = select(whole, options), select(parts, options)
+    assert len(chosen.table) == 12
+    assert chosen.table.equals(again.table)
+
+
+def test_without_a_column_of_errors_it_says_that_nothing_changes(tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "instruction": f"Q {i}?", "a-1b": 0.0, "b-2b": 0.5} for i in range(3)]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with open_pool(path, missing="error") as pool:
+        assert not np.isnan(pool.scores()).any()
+        assert (
+            "`missing='error'` changes nothing: beside the answers there is no column of errors" in pool.notes
+        )
