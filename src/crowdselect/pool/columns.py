@@ -46,6 +46,8 @@ class Kind:
     """All values are numbers but for a tenth of them, or for one, which are short texts."""
     asks: bool = False
     """The texts are conversations, written as JSON, that end with what a user says."""
+    beside: bool = False
+    """A list of numbers, as long as that of the answers in most of the first rows."""
 
 
 Columns = Mapping[str, Kind]

@@ -9,16 +9,18 @@ from crowdselect.pool.inner import results_in
 from crowdselect.pool.inspectlogs import LETTERS
 from crowdselect.pool.layouts import FIRST_REWARDS, no_reward
 from crowdselect.pool.rowforms import is_number
-from crowdselect.pool.textscores import reading
+from crowdselect.pool.textscores import reading_all
 
 _GIVEN = "submitted"  # the status of a response that counts, in exports of Argilla
 
 
-def wants_mean(path: str, steps: Sequence[str], kind: Kind, *, column: str, lists: Iterable[Any]) -> str:
+def wants_mean(
+    paths: Sequence[str], steps: Sequence[str], kind: Kind, *, column: str, lists: Iterable[Any]
+) -> str:
     """Say what a list holds, and the line of pandas that writes the mean of its numbers beside it.
 
     Args:
-        path: The file.
+        paths: The files.
         steps: The names on the way to the list.
         kind: What the list is.
         column: What the mean is to be called.
@@ -26,16 +28,15 @@ def wants_mean(path: str, steps: Sequence[str], kind: Kind, *, column: str, list
 
     Example:
         >>> kind = Kind("list", item=Kind("struct", fields={"value": Kind("number"), "by": Kind("text")}))
-        >>> print(wants_mean("r.jsonl", ["said", "rating"], kind, column="reward", lists=[]))
+        >>> print(wants_mean(["r.jsonl"], ["said", "rating"], kind, column="reward", lists=[]))
         a list (of objects with by, value), wanted a number; pandas makes the mean of value, to be read from pool.jsonl with reward=reward in `columns`: df = pd.read_json('r.jsonl', lines=True, dtype=False); x = df['said'].str['rating'].explode(); x = x.str['value']; df['reward'] = x.astype(float).groupby(level=0).mean(); df.to_json('pool.jsonl', orient='records', lines=True, double_precision=15)
     """
     item = kind.item or Kind("other")
     if (value := results_in(item)) is not None:
-        return _wants_mean_of_results(path, steps, item, value, column=column, lists=lists)
+        return _wants_mean_of_results(paths, steps, item, value, column=column, lists=lists)
     fields = item.fields
-    what = f"objects with {', '.join(sorted(fields))}" if fields else f"{item.name} values"
-    told = f"a list (of {what}), wanted a number"
-    field, read = _field(item), reading(path)
+    told = f"{_what(item)}, wanted a number"
+    field, read = _field(item), reading_all(paths)
     if (fields and field is None) or not (fields or is_number(item)) or "read_csv" in read:
         return f"{told}: make one of each list"
     given = (
@@ -57,6 +58,25 @@ def wants_mean(path: str, steps: Sequence[str], kind: Kind, *, column: str, list
     )
 
 
+def _what(item: Kind) -> str:
+    """What a list is."""
+    what = f"objects with {', '.join(sorted(item.fields))}" if item.fields else f"{item.name} values"
+    return f"a list (of {what})"
+
+
+def wants_one_each(kind: Kind) -> str:
+    """Say that a list is no number of each answer where a row holds several.
+
+    Example:
+        >>> print(wants_one_each(Kind("list", item=Kind("text"))))
+        a list (of text values), and a row holds several answers; wanted a number for each: a list of numbers in the order of a list of answers, or columns such as score_MODEL
+    """
+    return (
+        f"{_what(kind.item or Kind('other'))}, and a row holds several answers; wanted a number for each: a list of numbers in "
+        "the order of a list of answers, or columns such as score_MODEL"
+    )
+
+
 def _writing(read: str) -> tuple[str, str]:
     """Where pandas writes what it read, and how."""
     if "read_parquet" in read:
@@ -65,11 +85,11 @@ def _writing(read: str) -> tuple[str, str]:
 
 
 def _wants_mean_of_results(
-    path: str, steps: Sequence[str], item: Kind, value: Kind, *, column: str, lists: Iterable[Any]
+    paths: Sequence[str], steps: Sequence[str], item: Kind, value: Kind, *, column: str, lists: Iterable[Any]
 ) -> str:
     """Say what makes the mean of the ratings in annotations, as Label Studio exports them: in one of the results of each."""
     told = "a list of annotations, wanted a number"
-    field, read = _field(Kind("list", fields=value.fields)), reading(path)
+    field, read = _field(Kind("list", fields=value.fields)), reading_all(paths)
     if field is None or "read_csv" in read:
         return f"{told}: make one of each list"
     asked = dict.fromkeys(
@@ -121,9 +141,7 @@ def wants_letters(
     seen = {str(text) for text in texts if text is not None}
     if not seen <= set(_LETTERS) or "I" not in seen:  # C alone may be a grade
         return None
-    read = reading(paths[0])
-    if len(paths) > 1:
-        read = f"pd.concat([{read.replace(repr(paths[0]), 'f')} for f in {list(paths)!r}], ignore_index=True)"
+    read = reading_all(paths)
     name, write = _writing(read)
     inner = "".join(f".str[{step!r}]" for step in steps[1:])
     line = (f"df = {read}", f"df[{column!r}] = df[{steps[0]!r}]{inner}.map({_LETTERS!r})", write)

@@ -57,6 +57,11 @@ def models_in(name: str, words: Sequence[str]) -> dict[tuple[str, bool], str]:
     return {key: match["inside"] or match["plain"] for key, match in found.items()}
 
 
+def spelt(model: str) -> str:
+    """A name in small letters, without spaces."""
+    return model.casefold().replace(" ", "_")
+
+
 def is_named_as(name: str, scored: Iterable[str]) -> bool:
     """Say whether a column holds the scores of a model by its name, where others do: of one of theirs, or as theirs are called.
 

@@ -15,6 +15,7 @@ import numpy as np
 from crowdselect.cache import folder
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.finish import is_finish
+from crowdselect.pool.answercolumns import texts_by_model
 from crowdselect.pool.codes import to_numpy
 from crowdselect.pool.columns import Columns, Kind, as_number, as_text, quote
 from crowdselect.pool.connection import connect
@@ -42,7 +43,7 @@ from crowdselect.pool.plainrows import OWN
 from crowdselect.pool.promptfoo import is_promptfoo
 from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.rowforms import CALLS
+from crowdselect.pool.rowforms import CALLS, are_numbers
 from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.textscores import written_scores
 from crowdselect.pool.views import Tall, View
@@ -332,6 +333,7 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     if name == "matrix" and (
         any(may_be_model(n, how.known_models) and not may_be_model(n) for n in columns)
         or any(map(is_score, texts))
+        or texts_by_model(columns, ())
         or _mostly_numbers(source, texts)
         or (source.type == "csv" and any(written_scores(f, "csv", texts, every=False) for f in source.files))
     ):
@@ -442,7 +444,7 @@ def _usual_ultrafeedback(columns: Columns) -> bool:
     unusual = apart & set(item.fields) or any(map(is_finish, item.fields))
     texts = all(item.fields[name].name == "text" for name in ("model", "response"))
     numbers = any(kind.name == "number" for kind in item.fields.values())
-    return not unusual and texts and numbers
+    return not unusual and texts and numbers and not any(map(are_numbers, columns.values()))
 
 
 def _usual_distilabel(columns: Columns) -> bool:
@@ -453,7 +455,8 @@ def _usual_distilabel(columns: Columns) -> bool:
     }
     kinds = {name: "" if item is None else item.name for name, item in lists.items()}
     usual = {"generations": {"text"}, "generation_models": {"text"}, "ratings": {"number"}}
-    return all(kind in usual[name] for name, kind in kinds.items()) and "ratings" in kinds
+    others = any(are_numbers(kind) for name, kind in columns.items() if name not in usual)
+    return all(kind in usual[name] for name, kind in kinds.items()) and "ratings" in kinds and not others
 
 
 def _usual_zoo(columns: Columns) -> bool:

@@ -26,17 +26,17 @@ from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.howread import PARTS, HowRead
 from crowdselect.pool.inner import chat_inside, ratings_inside
 from crowdselect.pool.inspectlogs import READ_AS
-from crowdselect.pool.listscores import wants_letters, wants_mean
+from crowdselect.pool.listscores import wants_letters, wants_mean, wants_one_each
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.plainrows import LEFT_OUT, NEEDS, NOT_TEXT, ROW, TEXTS, PlainRows, own_name
 from crowdselect.pool.rendered import DECODED, NEARLY_ALL
 from crowdselect.pool.rowfiles import Broken, Row, number_of, said_of_document
 from crowdselect.pool.rowforms import is_number
-from crowdselect.pool.textscores import REWARD, wants_number
+from crowdselect.pool.textscores import REWARD, for_each_file, wants_number
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 14  # of what is written here: another one is written anew
+_VERSION = 15  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 
@@ -123,7 +123,9 @@ class _Rewriting(PlainRows):
         slips = self._rewards_with_slips() if self._how.skip_invalid else frozenset()
         split = self._decoded or 0 < NEARLY_ALL * self._texts <= self._rendered
         if slips - self._numeric or split != self._decoded:
-            again = _Rewriting(self._found, self._how, answers=self._answers, numeric=slips, decoded=split)
+            again = _Rewriting(
+                self._found, self._asked_how, answers=self._answers, numeric=slips, decoded=split
+            )
             return again.into(home)
         if self._form is not None and self._form.name == "long" and (self._bad or self._unasked):
             merged = merged_cells(self._found.files, self._found.kind, self._names)
@@ -211,16 +213,19 @@ class _Rewriting(PlainRows):
 
     def _wants(self, number: int, name: str, value: object, called: str) -> str:
         """Say what a column that is named as a reward should hold instead of a value, and what leads there."""
-        path, kind = str(self._found.files[number]), self._columns[name]
+        paths, kind = [*map(str, self._found.files)], self._columns[name]
         steps, taken = self._paths.get(name, (name,)), called in self._columns
+        values = (each for at in range(len(paths)) for each in self._values(at, name))
+        if isinstance(value, list) and self._form is not None and self._form.many:
+            return wants_one_each(kind)
         if isinstance(value, list):
-            lists = (each for each in self._values(number, name) if isinstance(each, list))
+            lists = (each for each in values if isinstance(each, list))
             column = f"{called}_mean" if taken else called
-            return wants_mean(path, steps, kind, column=column, lists=lists)
-        texts = (each for at in range(len(self._found.files)) for each in self._values(at, name))
+            return wants_mean(paths, steps, kind, column=column, lists=lists)
         column = f"{called}_number" if taken else called
-        letters = wants_letters([*map(str, self._found.files)], steps, texts, column=column)
-        wanted = letters or (wants_number(str(value), [name], path) if name not in self._paths else None)
+        wanted = wants_letters(paths, steps, values, column=column)
+        if wanted is None and name not in self._paths:
+            wanted = for_each_file(wants_number(str(value), [name], paths[number]), len(paths))
         told = f"{str(value)[:60]!r}, not a number; `columns` names it as the reward {called!r}"
         return told if wanted is None else f"{told}; {wanted}"
 

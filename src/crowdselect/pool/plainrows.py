@@ -66,6 +66,7 @@ class PlainRows(Understood):
         decoded: bool = False,
     ) -> None:
         super().__init__(found, how, answers=answers)
+        self._asked_how = how
         self._numeric = numeric
         self._decoded = decoded
         self._repairs = Repairs()

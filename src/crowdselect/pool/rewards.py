@@ -19,12 +19,14 @@ from crowdselect.pool.answerkeys import filed_by_answer
 from crowdselect.pool.batches import Texts
 from crowdselect.pool.cells import CellRewards, cell_rewards, not_numeric
 from crowdselect.pool.codes import first_null, to_numpy
+from crowdselect.pool.columns import quote
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.index import Index
 from crowdselect.pool.keys import DROP_ONE, AnswerKeys, first_not_number, sample_numbers, sorted_keys
 from crowdselect.pool.layouts import (
     FIRST_REWARDS,
     ID_COLUMNS,
+    NUMERIC,
     candidates,
     no_reward,
     reward_columns,
@@ -494,7 +496,7 @@ class Rewards:
             return None
         for name, sql in self._own.fields.items():
             first = FIRST_REWARDS.fullmatch(name.casefold()) or (not self.names and _GRADES.fullmatch(name))
-            if not first or name in self._own.rewards:
+            if not first or name in self._own.rewards or (self.likely and self._is_of_rows(name)):
                 continue
             if not self.names or (isinstance(sql, str) and any(self._source.any(self._some_number(sql)))):
                 return self._text(name, answers)
@@ -536,10 +538,19 @@ class Rewards:
     def _text(self, name: str, answers: Callable[[], WideAnswers | TallAnswers]) -> RewardError:
         column = isinstance(self._own, Tall) and not self._own.nested
         found = answers().not_a_number(name)
+        if found is None and self._is_of_rows(name):
+            return RewardError(f"{self._source.path}: {same_for_all(name)}; {instead_of(name)}")
         beside = (
             self._answers_beside(name) if column and found is not None and found[1].startswith("[") else []
         )
         return not_numeric(self._source.path, name, found, column=column, beside=beside)
+
+    def _is_of_rows(self, name: str) -> bool:
+        """Whether a column holds numbers and is no reward: one for all answers of a row."""
+        kind = self._source.columns.get(name)
+        if name in self._own.rewards or kind is None or kind.name not in NUMERIC:
+            return False
+        return self._source.any(f"{quote(name)} IS NOT NULL")[0]
 
     def _answers_beside(self, name: str) -> list[str]:
         """The columns with lists of texts as long as those of a column, in the first rows."""

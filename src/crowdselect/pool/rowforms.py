@@ -163,7 +163,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         answers=answers,
         names=replace(names, notes=(*names.notes, *unread)),
         taken=frozenset({name, *lists}),
-        fields=tuple(dict.fromkeys(name for name in (*lists, *inner) if name not in ends)),
+        fields=tuple(dict.fromkeys(n for n in (*_called(lists, how).values(), *inner) if n not in ends)),
     )
 
 
@@ -190,8 +190,9 @@ def _answer_list(columns: Columns, *, with_models: bool) -> str | None:
     return None
 
 
-def _beside(row: Row, answers: str, lists: Iterable[str], how: HowRead) -> list[dict[str, Any]]:
+def _beside(row: Row, answers: str, lists: Mapping[str, Kind], how: HowRead) -> list[dict[str, Any]]:
     """The values that stand beside each answer in lists of the same length."""
+    called = _called(lists, how)
     texts = row.get(answers)
     if texts is None:
         return []
@@ -203,20 +204,50 @@ def _beside(row: Row, answers: str, lists: Iterable[str], how: HowRead) -> list[
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != len(texts):
-            if _must_fit(name, how):
+            if _must_fit(name, lists[name], how):
                 count = len(values) if isinstance(values, list) else "no list of"
                 raise MalformedError(f"{name} has {count} values for {len(texts)} answers")
             continue
         for own, value in zip(out, values, strict=True):
             if not isinstance(value, list | dict):
-                own[name] = value
+                own[called[name]] = value
     return out
 
 
-def _must_fit(name: str, how: HowRead) -> bool:
-    """Whether a list beside the answers has to be as long as theirs: one of rewards, by its name or as one is named."""
-    rewards = {named for what, named in how.named.items() if what not in PARTS}
-    return REWARD_LISTS.fullmatch(name) is not None or name in rewards
+def _called(lists: Iterable[str], how: HowRead) -> dict[str, str]:
+    """What the values of each list are called: as `columns` names it, or as it is."""
+    rewards = {name: what for what, name in how.named.items() if what not in PARTS}
+    return {name: rewards.get(name, name) for name in lists}
+
+
+def _must_fit(name: str, kind: Kind, how: HowRead) -> bool:
+    """Whether a list beside the answers has to be as long as theirs: one of rewards, by its name, its lengths, or as one is named."""
+    named = REWARD_LISTS.fullmatch(name) is not None or name in _rewards_named(how)
+    return named or (kind.beside and not no_reward(name))
+
+
+def _rewards_named(how: HowRead) -> set[str]:
+    """The columns that `columns` names as rewards."""
+    return {name for what, name in how.named.items() if what not in PARTS}
+
+
+def are_numbers(kind: Kind) -> bool:
+    """Say whether a value is a list of numbers.
+
+    Example:
+        >>> are_numbers(Kind("list", item=Kind("number"))), are_numbers(Kind("list", item=Kind("text")))
+        (True, False)
+    """
+    return kind.name == "list" and kind.item is not None and is_number(kind.item)
+
+
+def list_of_answers(columns: Columns, how: HowRead) -> str | None:
+    """Find the list that holds the answers of a row, each with its model or beside a list of models; None = there is none."""
+    named = how.named.get("completions") or how.named.get("generations")
+    if named is not None:
+        return named
+    lists = (name for name in ANSWER_LISTS if name in columns and columns[name].name == "list")
+    return _answer_list(columns, with_models=True) or next(lists, None)
 
 
 def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
@@ -246,8 +277,7 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], sample_again(count[model]), values, finish_reason=finish)
 
-    rewards = [n for n in lists if _must_fit(n, how)]
-    scored = f", rewards in {', '.join(rewards)}" if rewards else ""
+    scored = _rewards_in(lists, how)
     taken = {name, models, *lists} - names.taken
     judge = {"model_name", "model"} & set(columns) - {models}
     note = tuple(f"{judge_name} is taken for the judge" for judge_name in sorted(judge))
@@ -257,9 +287,15 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
         answers=answers,
         names=names.without_answer(*note, *unread_numbers(_items(lists))),
         taken=frozenset(taken | judge),
-        fields=tuple(name for name in lists if name not in _FINISHES),
+        fields=tuple(called for name, called in _called(lists, how).items() if name not in _FINISHES),
         many=True,
     )
+
+
+def _rewards_in(lists: Mapping[str, Kind], how: HowRead) -> str:
+    """Name the lists of rewards beside the answers, for a line to the user."""
+    rewards = [name for name, kind in lists.items() if _must_fit(name, kind, how)]
+    return f", rewards in {', '.join(rewards)}" if rewards else ""
 
 
 def sample_again(count: int) -> float | None:
@@ -278,29 +314,43 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
     if by is None:
         return None
     text = next((n for n in TEXT_FIELDS if n in fields), None)
+    own = own_fields(fields, text, but=(by,))
+    lists = _scores_beside(columns, {name, *names.taken}, how)
+    lists = {n: kind for n, kind in lists.items() if n not in own or n in _rewards_named(how)}
 
     def answers(row: Row) -> Iterator[Answer]:
         found = row.get(name) or []
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise MalformedError(f"{name} is no list of objects")
         count: dict[str, int] = {}
-        for each in found:
+        for each, scores in zip(found, _beside(row, name, lists, how), strict=True):
             model = text_of(each.get(by))
             if model is None:
                 yield Answer(None, unnamed=f"a {by} in {name} is missing")
                 continue
             count[model] = count.get(model, -1) + 1
-            yield answer_of(each, text, model, sample_again(count[model]), but=(by,))
+            answer = answer_of(each, text, model, sample_again(count[model]), but=(by,))
+            answer.values |= scores
+            yield answer
 
     return Fitted(
         name="ultrafeedback",
-        says=f"an instruction per row, answers in the list {name}",
+        says=f"an instruction per row, answers in the list {name}{_rewards_in(lists, how)}",
         answers=answers,
         names=names.without_answer(*unread_numbers(fields)),
-        taken=frozenset({name, "models"} & set(columns)),
-        fields=own_fields(fields, text, but=(by,)),
+        taken=frozenset({name, "models", *lists} & set(columns)),
+        fields=tuple(dict.fromkeys((*own, *_called(lists, how).values()))),
         many=True,
     )
+
+
+def _scores_beside(columns: Columns, but: Collection[str], how: HowRead) -> dict[str, Kind]:
+    """The lists of numbers that are of the answers, in order: by their lengths, or since they must be."""
+    return {
+        name: kind
+        for name, kind in columns.items()
+        if name not in but and are_numbers(kind) and (kind.beside or _must_fit(name, kind, how))
+    }
 
 
 def unread_numbers(fields: Mapping[str, Kind]) -> tuple[str, ...]:

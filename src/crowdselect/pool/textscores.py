@@ -40,6 +40,7 @@ _FORMS = {
 }
 """What scores are written like, and what makes numbers of a column of them."""
 _LONGEST = 20  # characters of such a text
+_LISTED = 10  # files that a line names one by one
 _MOST = 10  # texts of a column that stand for no number
 
 
@@ -237,6 +238,32 @@ def kind_by_name(path: str) -> str | None:
     if named is None or not Path(path).is_file():
         return None
     return "parquet" if named[1] else "json" if named[2] else "csv"
+
+
+def reading_all(paths: Sequence[str]) -> str:
+    """How pandas reads some files as one table; many, by a pattern where that names these and no others.
+
+    Example:
+        >>> reading_all(["a.parquet", "b.parquet"])
+        "pd.concat([pd.read_parquet(f) for f in ['a.parquet', 'b.parquet']], ignore_index=True)"
+    """
+    if len(paths) == 1:
+        return reading(paths[0])
+    pattern = Path(paths[0]).with_name(f"*{Path(paths[0]).suffix}")
+    alike = len(paths) > _LISTED and set(map(Path, paths)) == set(pattern.parent.glob(pattern.name))
+    files = f"sorted(glob.glob({str(pattern)!r}))" if alike else repr(list(paths))
+    return (
+        f"pd.concat([{reading(paths[0]).replace(repr(paths[0]), 'f')} for f in {files}], ignore_index=True)"
+    )
+
+
+def for_each_file(wanted: str | None, count: int) -> str | None:
+    """Say of a line of pandas for one file that it is to be run for each, where there are several."""
+    return (
+        f"{wanted} (for this file; the same for each of {count})"
+        if wanted and "pandas" in wanted and count > 1
+        else wanted
+    )
 
 
 def reading(path: str) -> str:

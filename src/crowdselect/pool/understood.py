@@ -1,12 +1,21 @@
 """What the rows of a pool's files hold: their columns, the form they have, and what each column is."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.names import read_name
+from crowdselect.pool.answercolumns import (
+    are_answers,
+    is_whole,
+    named_columns,
+    naming,
+    response_of,
+    texts_by_model,
+)
 from crowdselect.pool.batchservice import Requests, asked_in, is_batch
 from crowdselect.pool.columns import Kind
 from crowdselect.pool.files import FoundFiles
@@ -21,8 +30,10 @@ from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.pathmodels import named_in
 from crowdselect.pool.promptfoo import is_promptfoo, is_ungraded, without_scores
 from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
-from crowdselect.pool.rowforms import Fitted
-from crowdselect.pool.textscores import wants_number, written_scores
+from crowdselect.pool.rowforms import Fitted, are_numbers, list_of_answers
+from crowdselect.pool.textscores import for_each_file, wants_number, written_scores
+
+_FIRST_ROWS = 1000  # by which a list is seen to stand beside that of the answers
 
 _NEARLY_ALL = 0.9  # of the prompts
 
@@ -49,11 +60,18 @@ class Understood:
         if "reward" in how.named:
             reward = list_on_the_way(self._columns, how.named["reward"])
             self._how = how = replace(how, columns=how.named | {"reward": reward})
+        self._called = named_columns(self._columns, how.named)
+        others = {what: name for what, name in how.named.items() if what not in self._called}
+        self._how = how = replace(how, columns=others)
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
         self._promptfoo = is_promptfoo(self._columns)
+        self._rename(self._called)
         self._bare = self._bare_question() if found.kind == "lm-eval" else None
+        self._columns |= {
+            name: replace(self._columns[name], beside=True) for name in self._lists_beside_answers()
+        }
         self._told = found.models if "model" not in self._columns else ()
         if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
@@ -63,6 +81,41 @@ class Understood:
         inner = {n: path for n, path in within(self._columns).items() if path[0] not in taken}
         self._inner = {n: path for n, path in inner.items() if n not in self._columns}
         self._hidden = {n: path for n, path in inner.items() if n in self._columns and n not in self._paths}
+
+    def _rename(self, called: Mapping[str, str]) -> None:
+        """Call columns otherwise than the file does: name → that of the file."""
+        others = {own: name for name, own in called.items()}
+        self._columns = {others.get(name, name): kind for name, kind in self._columns.items()}
+        self._paths |= {name: (own,) for name, own in called.items()}
+
+    def _with_answers(self, names: Names) -> Names:
+        """Take the only texts that all models with a score have for their answers, and say so; of others say what reads them."""
+        notes = tuple(f"{name} is taken for {what}" for what, name in self._called.items())
+        names = replace(names, notes=(*names.notes, *notes))
+        if names.model is not None or names.response is not None or self._how.model is not None:
+            return names
+        shapes = texts_by_model(self._columns, names.taken)
+        likely = {shape: texts for shape, texts in shapes.items() if self._may_be_answers(texts)}
+        whole = [shape for shape, texts in likely.items() if is_whole(self._columns, texts)]
+        if len(whole) == 1 == len(likely):
+            self._rename({response_of(model): name for model, name in likely[whole[0]].items()})
+            return replace(names, notes=(*names.notes, f"{whole[0]} is taken for the answers"))
+        told = [f"texts of models, not read: {' and '.join(shapes)}"] if shapes else []
+        told += [
+            f"if the answers are in {shape}, name them with {naming(shapes[shape])}"
+            for shape in [*shapes][:1]
+        ]
+        return replace(names, notes=(*names.notes, *told))
+
+    def _may_be_answers(self, texts: Mapping[str, str]) -> bool:
+        """Whether what the first rows hold in the columns of models may be answers."""
+        seen: dict[str, list[str]] = {name: [] for name in texts.values()}
+        for _, row in islice(self._read(0, list(seen)), _FIRST_ROWS):
+            values = {} if isinstance(row, Broken) else {name: row.get(name) for name in seen}
+            for name, value in values.items():
+                if value is not None:
+                    seen[name].append(str(value))
+        return all(map(are_answers, seen.values()))
 
     def _without_objects(self) -> InputError:
         for file in self._found.files:
@@ -97,6 +150,22 @@ class Understood:
     def _named_prompts(self) -> list[str]:
         """What is named as the prompt."""
         return [name for what, name in self._how.named.items() if what in {"instruction", "messages"}]
+
+    def _lists_beside_answers(self) -> list[str]:
+        """The lists of numbers that are as long as the list of answers in most of the first rows that have both."""
+        answers = list_of_answers(self._columns, self._how)
+        lists = [name for name, kind in self._columns.items() if are_numbers(kind) and name != answers]
+        if answers is None or not lists:
+            return []
+        fits = dict.fromkeys(lists, 0)  # the rows where it is as long, less those where it is not
+        for _, row in islice(self._read(0, [answers, *lists]), _FIRST_ROWS):
+            texts = None if isinstance(row, Broken) else row.get(answers)
+            if isinstance(row, Broken) or not isinstance(texts, list):
+                continue
+            for name in lists:
+                if isinstance(values := row.get(name), list):
+                    fits[name] += 1 if len(values) == len(texts) else -1
+        return [name for name, count in fits.items() if count > 0]
 
     def _may_be_nested(self, name: str) -> bool:
         """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
@@ -152,6 +221,8 @@ class Understood:
             return None, names
         gold.refuse_doubt(names, found.path)
         names = names if names.asked else replace(names, id_of_answer=self._is_id_of_answer(names.id))
+        names = self._with_answers(names)
+        columns = self._columns
         try:
             form = fitted(columns, names, how, path=found.path, named_in=named_in(found.files))
         except LayoutError:
@@ -183,7 +254,7 @@ class Understood:
             found = written_scores(file, self._found.kind, texts, every=every)
             if found is not None:
                 columns, at, value = found
-                wanted = wants_number(value, columns, str(file))
+                wanted = for_each_file(wants_number(value, columns, str(file)), len(self._found.files))
                 raise LayoutError(
                     f"{file}: row {at}: {columns[0]} is {value!r}; {wanted or 'wanted numbers, and an empty cell where there is none'}"
                 )

@@ -18,7 +18,7 @@ from crowdselect.pool.layouts import (
     may_be_model,
     zoo_models,
 )
-from crowdselect.pool.modelcolumns import ANSWERS, SCORES, columns_by_model, is_score, models_in
+from crowdselect.pool.modelcolumns import ANSWERS, SCORES, columns_by_model, is_score, models_in, spelt
 from crowdselect.pool.parts import ROUTED, Names, is_said
 from crowdselect.pool.rowfiles import Row
 from crowdselect.pool.rowforms import (
@@ -86,7 +86,7 @@ def _answered(columns: Columns) -> dict[str, str]:
         model: (word, name)
         for name, models in said.items()
         for (word, _), model in models.items()
-        if _spelt(f"{model}_answer") not in REFERENCES
+        if spelt(f"{model}_answer") not in REFERENCES
     }
     scores = _scores_of(columns, found)
     return {
@@ -102,8 +102,8 @@ def _scores_of(columns: Columns, models: Iterable[str]) -> dict[str, dict[str, s
     for name, kind in columns.items():
         for (score, _), model in models_in(name, SCORES).items():
             if is_number(kind) or (kind.slips and score != "correct"):  # right answers are texts, too
-                numbers.setdefault(_spelt(model), {}).setdefault(score, name)
-    return {model: numbers[_spelt(model)] for model in models if _spelt(model) in numbers}
+                numbers.setdefault(spelt(model), {}).setdefault(score, name)
+    return {model: numbers[spelt(model)] for model in models if spelt(model) in numbers}
 
 
 def _several_scores(columns: Columns, names: Names) -> dict[str, dict[str, str]]:
@@ -121,11 +121,6 @@ def _several_scores(columns: Columns, names: Names) -> dict[str, dict[str, str]]
         if len(kinds) > 1 < len(found) and len(numbers) == len(kinds) * len(found):
             return found
     return {}
-
-
-def _spelt(model: str) -> str:
-    """A name in small letters, without spaces."""
-    return model.casefold().replace(" ", "_")
 
 
 def _by_pattern(columns: Columns, pattern: re.Pattern[str], fits: Callable[[Kind], bool]) -> dict[str, str]:
