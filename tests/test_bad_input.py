@@ -271,7 +271,7 @@ def test_answers_without_a_number_are_samples(name, tmp_path):
     with open_pool(path) as pool:
         assert pool.sampled
         assert [note for note in pool.notes if "samples" in note] == [
-            "2 answers share instruction and model and have no sample number: they are samples, numbered by their content"
+            "2 answers share instruction and model (n) and have no sample number: they are samples, numbered by their content"
         ]
 
 

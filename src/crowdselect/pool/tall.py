@@ -43,6 +43,8 @@ from crowdselect.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_NAMED = 3  # models from which on a note names none
+
 
 class TallAnswers:
     """A row of the source per answer, or an element of a row's lists."""
@@ -530,14 +532,22 @@ class TallAnswers:
             out[answer] = counts.get(cell, 0)
             counts[cell] = counts.get(cell, 0) + 1
         how = "their place" if self._layout.nested else "their content"
-        if not self._layout.nested and self._are_copies(rows, codes, again):
+        copies = 0 if self._layout.nested else self._copies(rows, codes, again)
+        if copies == len(again) - len(counts):
             self.notes.append(
                 f"{counted(len(again) - len(counts), 'row')} equal to another in all columns and without a sample number: taken "
                 "for samples that agree; if they are copies, drop them"
             )
             return out
+        found = sorted({int(code) for code in codes[again]})
+        by = (
+            f" ({', '.join(str(self.models[code]) for code in found)})"
+            if len(found) < min(_NAMED, len(self.models))
+            else ""
+        )
+        equal = f"; {copies} of them repeat another in all columns" if copies else ""
         self.notes.append(
-            f"{len(again)} answers share instruction and model and have no sample number: they are samples, numbered by {how}"
+            f"{len(again)} answers share instruction and model{by} and have no sample number: they are samples, numbered by {how}{equal}"
         )
         return out
 
@@ -558,11 +568,10 @@ class TallAnswers:
             self.notes.append(f"counted once: {counted(len(gone), 'answer')} that other rows hold, too")
         return out
 
-    def _are_copies(self, rows: IntArray, codes: IntArray, again: IntArray) -> bool:
-        """Whether the answers of each model to an instruction are equal in all columns, of some that stand several times."""
+    def _copies(self, rows: IntArray, codes: IntArray, again: IntArray) -> int:
+        """How many of the answers that a model gave to an instruction several times are equal to one before in all columns."""
         content = self._contents(self._rows[again], whole=True)
-        cells = list(zip(rows[again].tolist(), codes[again].tolist(), strict=True))
-        return len(set(zip(cells, content, strict=True))) == len(set(cells))
+        return len(again) - len(set(zip(rows[again].tolist(), codes[again].tolist(), content, strict=True)))
 
     def _without_twins(
         self, rows: IntArray, codes: IntArray, samples: FloatArray, again: IntArray
