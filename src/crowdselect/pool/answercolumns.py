@@ -88,9 +88,13 @@ def texts_by_model(columns: Columns, taken: Collection[str]) -> dict[str, dict[s
         {'antwoord_MODEL': {'oak': 'antwoord_oak', 'elm': 'antwoord_elm'}}
         >>> texts_by_model(numbers | {"oak": Kind("text"), "elm": Kind("text")}, [])
         {}
+        >>> texts_by_model(numbers | dict.fromkeys(["model_oak", "model_elm", "talk_oak", "talk_elm"], Kind("text")), [])
+        {}
     """
     scored = {model: name for model, name in _scored(columns).items() if name not in taken}
     texts = [name for name, kind in columns.items() if kind.name == "text" and name not in taken]
+    if any(f"model_{model}" in columns for model in scored):  # the two sides of a battle
+        return {}
     known = any(spelt(name) in scored or _models_of(name, ANSWERS) & set(scored) for name in texts)
     found: dict[str, dict[str, str]] = {}
     for name in [] if known else texts:
