@@ -208,8 +208,11 @@ def test_configurations_of_one_provider_stay_apart_and_repeats_are_samples(tmp_p
         for test in range(3)
         for at, each in enumerate(columns)
     ]
-    for path in (document(tmp_path / "out.json", rows), lines(tmp_path / "out.jsonl", rows)):
+    for path in (document(tmp_path / "out.json", rows), lines(tmp_path / "out.jsonl", rows[::-1])):
         with open_pool(path) as pool:
+            assert pool.models[1:] == ("qwen-7b [qwen-7b] (1)", "qwen-7b [qwen-7b] (2)")
+            answers = [pool.responses([(id_, model) for id_ in pool.ids]) for model in pool.models]
+            assert [{str(text)[-1] for text in texts} for texts in answers] == [{"2"}, {"0"}, {"1"}]
             assert pool.models == (
                 "qwen-7b [openai:gpt-4o]",
                 "qwen-7b [qwen-7b] (1)",
@@ -217,6 +220,21 @@ def test_configurations_of_one_provider_stay_apart_and_repeats_are_samples(tmp_p
             )
             assert pool.scores("score").shape == (3, 3)
             assert any("they are samples" in note for note in pool.notes)
+
+
+def test_configurations_are_numbered_alike_for_each_of_several_prompts(tmp_path: Path) -> None:
+    rows = [
+        result(
+            test, 2 * at + prompt, "m-1b", prompt={"raw": f"{'Be kind. ' * prompt}Do {test}", "label": "p"}
+        )
+        for test in range(3)
+        for at in range(2)
+        for prompt in range(2)
+    ]
+    with open_pool(document(tmp_path / "out.json", rows)) as pool:
+        assert (pool.models, len(pool.ids)) == (("m-1b (1)", "m-1b (2)"), 6)
+        answers = pool.responses([(id_, "m-1b (1)") for id_ in pool.ids])
+        assert {str(text)[-1] for text in answers} == {"0", "1"}
 
 
 def test_several_prompts_of_a_test_are_instructions_of_their_own(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ message.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from crowdselect.errors import InputError
@@ -155,33 +156,43 @@ def _with_parts(row: Row, name: str) -> Row:
     return {**row, "provider": {**own, "name": name}, "response": response, "vars": vars_}
 
 
-def _names(results: Sequence[Row]) -> dict[tuple[str, ...], str]:
+_Column = tuple[str, str, str, int]
+"""What a provider is called, its id, its configuration, and its place in the table of all results."""
+
+
+def _names(results: Sequence[Row]) -> dict[_Column, str]:
     """What the provider of each column is called."""
     ids: dict[str, set[str]] = {}
-    cells: dict[tuple[Any, ...], dict[tuple[str, ...], None]] = {}
+    cells: dict[tuple[Any, ...], set[_Column]] = {}
+    together: dict[_Column, set[_Column]] = {}
     for row in results:
         label, id_, *_ = column = _column(row)
         ids.setdefault(label, set()).add(id_)
-        cells.setdefault((label, id_, row.get("testIdx"), str(row["prompt"]["raw"])), {})[column] = None
-    number: dict[tuple[str, ...], int] = {}
-    for columns in cells.values():
-        for at, column in enumerate(columns, start=1 if len(columns) > 1 else 0):
-            number[column] = max(at, number.get(column, 0))
+        cell = cells.setdefault((label, id_, row.get("testIdx"), str(row["prompt"]["raw"])), set())
+        cell.add(column)
+        together.setdefault(column, set())
+    for cell in cells.values():
+        for column in cell:
+            together[column] |= cell - {column}
+    several = {column[:2] for column, others in together.items() if others}
+    number: dict[_Column, int] = {}
+    for column in sorted(together, key=lambda each: each[::-1]):
+        taken = {number.get(other) for other in together[column]}
+        number[column] = next(at for at in count(1) if at not in taken)
     return {
         column: column[0]
         + (f" [{column[1]}]" if len(ids[column[0]]) > 1 else "")
-        + (f" ({at})" if at else "")
+        + (f" ({at})" if column[:2] in several else "")
         for column, at in number.items()
     }
 
 
-def _column(row: Row) -> tuple[str, ...]:
-    """Where a result stands in the table of all: what its provider is called, its id, its configuration, and the column."""
-    provider = row["provider"]
+def _column(row: Row) -> _Column:
+    provider, place = row["provider"], row.get("promptIdx")
     own = provider if isinstance(provider, dict) else {"id": provider}
     id_ = str(own.get("id"))
     config = json.dumps(own.get("config"), sort_keys=True)
-    return str(own.get("label") or id_), id_, config, str(row.get("promptIdx"))
+    return str(own.get("label") or id_), id_, config, place if isinstance(place, int) else -1
 
 
 # What columns hold
