@@ -9,6 +9,7 @@ import pytest
 
 from crowdselect import open_pool
 from crowdselect.errors import InputError, LayoutError
+from crowdselect.selection.benchmarks import read_questions
 
 Row = dict[str, Any]
 PROVIDERS = (("openai:gpt-4o", ""), ("ollama:chat:qwen:7b", "local"))
@@ -289,3 +290,11 @@ def test_objects_are_answers_that_are_no_texts(tmp_path: Path) -> None:
     rows[0]["response"]["output"] = {"city": "Lima"}
     with open_pool(document(tmp_path / "out.json", rows)) as pool:
         assert any("1 answers are something other than text" in note for note in pool.notes)
+
+
+def test_what_was_sent_can_be_kept_out_of_another_choice(tmp_path: Path) -> None:
+    sent = {row["prompt"]["raw"] for row in results()}
+    for path in (document(tmp_path / "out.json", results()), lines(tmp_path / "out.jsonl", results())):
+        questions = read_questions(str(path))
+        assert len(questions) == len(sent)
+        assert {text for question in questions for text in question.texts} == sent

@@ -518,6 +518,13 @@ def said_of_document(file: Path, asked: Collection[str] = ()) -> str | None:
     return said_of_lists(value, asked) if results_in(value) is None else beside(value)
 
 
+def holds_results(file: Path) -> bool:
+    """Say whether a file is JSON with results of promptfoo, by its first row."""
+    if not {".json", ".jsonl"} & set(Path(file.name.lower()).suffixes) or not file.is_file():
+        return False
+    return is_result(next((row for _, row in rows_of(file, "json")), None))
+
+
 def list_in(file: Path) -> tuple[str, ...] | None:
     """Say which list of a JSON document is read; None = its rows lie in none."""
     value = _object_in(file)
