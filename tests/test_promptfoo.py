@@ -137,6 +137,17 @@ def test_variables_choose_spread_and_keep(tmp_path: Path, run: Callable[..., Any
         pass
 
 
+def test_variables_that_are_called_as_scores_are_no_rewards(tmp_path: Path, run: Callable[..., Any]) -> None:
+    rows = [
+        row | {"vars": {"rating": row["testIdx"] % 5, "Score": row["testIdx"], "correct": row["testIdx"] > 2}}
+        for row in results(12)
+    ]
+    told = run("inspect", document(tmp_path / "out.json", rows))
+    assert "score is used unless --reward names another" in told.out
+    unnamed = next(line for line in told.err.splitlines() if "no rewards unless" in line)
+    assert all(name in unnamed for name in ("vars.rating", "vars.Score", "vars.correct"))
+
+
 def test_cut_answers_are_told(tmp_path: Path, run: Callable[..., Any]) -> None:
     rows = results()
     rows[3]["response"]["finishReason"] = "length"

@@ -15,6 +15,7 @@ from typing import Any
 
 from crowdselect.errors import InputError
 from crowdselect.pool.columns import Columns
+from crowdselect.pool.layouts import FIRST_REWARDS
 
 Row = dict[str, Any]
 
@@ -226,7 +227,7 @@ def variables(columns: Columns, taken: set[str]) -> dict[str, tuple[str, str]]:
 
     Args:
         columns: Of the rows.
-        taken: Names of other columns; a variable of such a name is called `vars.NAME`.
+        taken: Names of other columns; a variable of such a name, or of one that means a reward, is called `vars.NAME`.
 
     Returns:
         What each is called → its path.
@@ -234,7 +235,8 @@ def variables(columns: Columns, taken: set[str]) -> dict[str, tuple[str, str]]:
     own = columns["vars"].fields if "vars" in columns else {}
     known, found = {name.casefold() for name in taken}, dict[str, tuple[str, str]]()
     for name in (name for name, kind in own.items() if kind.name in _SCALARS):
-        called = f"vars.{name}" if name.casefold() in known else name  # DuckDB knows no case
+        clashes = name.casefold() in known  # DuckDB knows no case
+        called = f"vars.{name}" if clashes or FIRST_REWARDS.fullmatch(name) else name
         known.add(called.casefold())
         found[called] = ("vars", name)
     return found

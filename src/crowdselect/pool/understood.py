@@ -108,8 +108,7 @@ class Understood:
         found = within(self._columns)
         if not self._promptfoo:
             return found
-        if "score" in self._columns:
-            found.pop(SAME_SCORE, None)
+        found = {name: path for name, path in found.items() if name != SAME_SCORE and path[0] != "vars"}
         return {**found, **variables(self._columns, {*self._columns, *found, *PARTS} - {"reference"})}
 
     def _rename(self, called: Mapping[str, str]) -> None:
