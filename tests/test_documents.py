@@ -315,9 +315,7 @@ def test_logs_in_another_format_are_told_with_what_makes_json_of_them(tmp_path: 
 # What a row holds in objects and lists inside
 
 
-def test_a_whole_conversation_is_proposed_before_a_text_in_it(
-    tmp_path: Path, run: Callable[..., Any]
-) -> None:
+def test_a_whole_conversation_is_read_before_a_text_in_it(tmp_path: Path, run: Callable[..., Any]) -> None:
     """As promptfoo has them: what was sent is the JSON of a chat, and the bare question lies beside it."""
 
     def row(number: int, model: str) -> Row:
@@ -337,8 +335,7 @@ def test_a_whole_conversation_is_proposed_before_a_text_in_it(
         tmp_path / "pf.json", {"evalId": "e", "results": {"version": 3, "prompts": prompts, "results": rows}}
     )
     line = "instruction=prompt.raw,model=provider.id,response=response.output,id="
-    run("inspect", tmp_path / "pf.json").refuses(f"name them with --columns {line}")
-    with open_pool(tmp_path / "pf.json", columns=dict(part.split("=") for part in line.split(","))) as pool:
+    with open_pool(tmp_path / "pf.json") as pool:
         assert pool.models == ("openai:qwen-1b", "openai:qwen-7b")
         assert pool.prompts([(pool.ids[0], pool.models[0])])[0][0] == {
             "role": "system",

@@ -65,7 +65,7 @@ def promptfoo(path: Path) -> Path:
 def test_promptfoo_tells_which_scores_are_none(tmp_path: Path, run: Callable[..., Any]) -> None:
     pool = promptfoo(tmp_path / "pf.json")
     with open_pool(pool, columns=dict(part.split("=") for part in COLUMNS.split(","))) as opened:
-        for reward in ("score", "success", "gradingResult.score"):
+        for reward in ("score", "success"):
             here = ~np.isnan(opened.scores(reward))
             assert here.tolist() == [[name in JUDGED, True] for name in OUTCOMES]
     said = "3 rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"

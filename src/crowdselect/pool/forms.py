@@ -176,7 +176,10 @@ def _with_parts_inside(
     inside |= {"id": ""} if names.id_of_answer and closest == "long" else {}
     named = f"`columns='{','.join(f'{what}={at}' for what, at in inside.items())}'`"
     if numbers is None:
-        return f"{closest}, with its parts inside other columns ({listed})", f"name them with {named}"
+        made = (
+            "; `id=` makes the id of the text, since each answer has one of its own" if "id" in inside else ""
+        )
+        return f"{closest}, with its parts inside other columns ({listed})", f"name them with {named}{made}"
     models = ", ".join(sorted(numbers.taken)[:_NAMED])
     remedy = f"if the scores of models are in {models}, open it with `layout='matrix'`; if their answers are in {listed}, with "
     return f"matrix, with what may be answers inside other columns ({listed})", remedy + named

@@ -20,6 +20,10 @@ FieldPath = tuple[str, ...]
 
 _PROVIDER = "provider.id"
 """Where promptfoo has the model."""
+_NAMED_SCORES = "namedScores"
+"""Where promptfoo has the scores of its metrics."""
+_FINISHES = ("finish_reason", "finishReason", "stop_reason", "stopReason")
+"""What says how an answer ended, in the object that holds it."""
 _DEEPEST = 3
 """Objects within objects that are looked into for what a row asks and holds."""
 
@@ -50,7 +54,7 @@ def within(columns: Columns) -> dict[str, FieldPath]:
 
 def _is_reward(name: str, field: str) -> bool:
     """Whether a number inside an object is a reward, by the name of either."""
-    if LISTS_OF_REWARDS.fullmatch(name):
+    if LISTS_OF_REWARDS.fullmatch(name) or name == _NAMED_SCORES:
         return field != "*"
     return name not in NO_MODELS and FIRST_REWARDS.fullmatch(field) is not None
 
@@ -72,6 +76,20 @@ def path_to(columns: Columns, name: str) -> tuple[FieldPath, Kind] | None:
         if inner is not None:
             return (outer, *inner[0]), inner[1]
     return None
+
+
+def finish_beside(columns: Columns, response: str) -> str | None:
+    """Name what says how an answer ended, in the object that holds the answer; None where nothing does.
+
+    Example:
+        >>> reply = {"output": Kind("text"), "finishReason": Kind("text")}
+        >>> finish_beside({"response": Kind("struct", fields=reply)}, "response.output")
+        'response.finishReason'
+    """
+    outer = response.rpartition(".")[0]
+    found = path_to(columns, outer) if outer else None
+    fields = found[1].fields if found is not None else {}
+    return next((f"{outer}.{name}" for name in _FINISHES if name in fields), None)
 
 
 def list_on_the_way(columns: Columns, name: str) -> str:

@@ -325,7 +325,7 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     _leave_out_counters(source, how)
     columns = source.columns
     name = how.layout or detect(columns)
-    if name not in LAYOUTS:
+    if name not in LAYOUTS or is_promptfoo(columns):
         return None
     if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
         return None
@@ -408,7 +408,6 @@ def _is_usual(columns: Columns, name: str, how: HowRead, path: str, *, source_ki
     unusual = (
         spelt or inner or any(part in columns for part in _UNUSUAL) or textless(form, columns) is not None
     )
-    unusual = unusual or is_promptfoo(columns)
     if form.name != name or form.names.notes or unusual:
         return False
     if names.input is not None and names.instruction is not None:

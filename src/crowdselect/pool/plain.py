@@ -24,11 +24,13 @@ from crowdselect.pool.answerkeys import scores_beside, stray_file
 from crowdselect.pool.battles import fit_battles, unread_answers
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.howread import PARTS, HowRead
-from crowdselect.pool.inner import chat_inside, ratings_inside
+from crowdselect.pool.inner import chat_inside, path_to, ratings_inside
 from crowdselect.pool.inspectlogs import READ_AS
 from crowdselect.pool.listscores import wants_letters, wants_mean, wants_one_each
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.plainrows import LEFT_OUT, NEEDS, NOT_TEXT, ROW, TEXTS, PlainRows, own_name
+from crowdselect.pool.promptfoo import READ_AS as PROMPTFOO
+from crowdselect.pool.promptfoo import SENT, left_out
 from crowdselect.pool.rendered import DECODED, NEARLY_ALL
 from crowdselect.pool.rowfiles import Broken, Row, number_of, said_of_document
 from crowdselect.pool.rowforms import is_number
@@ -36,7 +38,7 @@ from crowdselect.pool.textscores import REWARD, for_each_file, wants_number
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 15  # of what is written here: another one is written anew
+_VERSION = 16  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 
@@ -187,7 +189,9 @@ class _Rewriting(PlainRows):
         """
         taken = self._form.taken if self._form else frozenset[str]()
         named = {
-            name: what for what, name in self._how.named.items() if what not in PARTS and name not in taken
+            name: what
+            for what, name in self._how.named.items()
+            if what not in PARTS and name not in taken and not self._is_variable(name, what)
         }
         odd = [
             name
@@ -210,6 +214,10 @@ class _Rewriting(PlainRows):
             raise InputError(
                 f"{self._found.path}: {odd[0]} holds no number; `columns` names it as the reward {named[odd[0]]!r}"
             )
+
+    def _is_variable(self, name: str, what: str) -> bool:
+        """Whether `columns` gives another name to a variable of promptfoo's tests, which need be no number."""
+        return self._promptfoo and what != "reward" and self._paths.get(name, ())[:1] == ("vars",)
 
     def _wants(self, number: int, name: str, value: object, called: str) -> str:
         """Say what a column that is named as a reward should hold instead of a value, and what leads there."""
@@ -246,6 +254,8 @@ class _Rewriting(PlainRows):
                 read += f" (the question alone: `columns='instruction={self._bare}'`)"
         if self._found.runs:
             read = READ_AS
+        if self._promptfoo and {"instruction", "messages"}.isdisjoint(self._asked_how.named):
+            read = PROMPTFOO
         if self._requests is not None and self._requests.count:
             read += f", joined with {self._requests.count} requests by custom_id"
             read += " (as the id: `columns='id=custom_id'`)" if self._names.id is None else ""
@@ -289,6 +299,7 @@ class _Rewriting(PlainRows):
                 f"{chat} holds conversations that end with what a user says, and is not read; if these are the prompts, name it "
                 f"with `columns='instruction={chat}'`"
             )
+        notes += self._notes_of_promptfoo() if self._promptfoo else []
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
         notes += [
@@ -310,6 +321,15 @@ class _Rewriting(PlainRows):
         notes += [f"{count} {words}" for words, count in counts.items()]
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
+        return notes
+
+    def _notes_of_promptfoo(self) -> list[str]:
+        """What is not read of results of promptfoo."""
+        objects, named = left_out(self._columns), self._names.instruction or self._names.messages
+        notes = [f"left out of promptfoo's results: {', '.join(objects)}"] if objects else []
+        sent = path_to(self._columns, SENT)
+        if sent is not None and not sent[1].asks and SENT not in self._paths and named is not None:
+            notes.append(f"not read: {SENT}, which the models were sent, since `columns` names {named}")
         return notes
 
     def _is_stray(self, bad: int, rows: int) -> bool:

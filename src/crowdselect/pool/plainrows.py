@@ -27,7 +27,7 @@ from crowdselect.pool.content import (
 from crowdselect.pool.files import FoundFiles
 from crowdselect.pool.howread import HowRead
 from crowdselect.pool.inner import value_at
-from crowdselect.pool.promptfoo import is_ungraded
+from crowdselect.pool.promptfoo import is_ungraded, is_yaml
 from crowdselect.pool.rendered import decoded
 from crowdselect.pool.rowfiles import Broken, Row, Seen, number_of
 from crowdselect.pool.rowforms import Answer, MalformedError
@@ -45,6 +45,7 @@ ROW = "_row"
 UNGRADED = (
     "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
 )
+YAML = "prompts of promptfoo are messages in YAML, which are read as one text; write them as JSON to read them as messages"
 UNNAMED = "answers without a model are left out; others of their rows have one"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
@@ -127,6 +128,8 @@ class PlainRows(Understood):
             id_ = str(self._rows) if self._numbered else unnamed  # there may be turns
         if id_ is None:
             raise MalformedError("it has neither an id nor text to make one from")
+        if self._promptfoo and is_yaml(asked.instruction or ""):
+            self._counts.add(YAML)
         asked = self._split(asked)
         base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from crowdselect.pool.documents import (
 )
 from crowdselect.pool.headings import is_nameless, is_title, nameless, refuse_levels, refuse_titles
 from crowdselect.pool.inspectlogs import inspect_rows, is_inspect_log
+from crowdselect.pool.promptfoo import as_read, beside, is_result, results_in
 from crowdselect.textfile import DEEPEST, MARK, NESTED, broken_archive, iconv, is_deep, open_text, too_deep
 
 Row = dict[str, Any]
@@ -391,6 +392,17 @@ def _json_rows(file: Path, asked: Collection[str]) -> Iterator[tuple[int, Row | 
     if document is not None:
         yield from enumerate(document, start=1)
         return
+    lines = _json_lines(file)
+    first = list(islice(lines, 1))
+    if not any(is_result(row) for _, row in first):
+        yield from chain(first, lines)
+        return
+    every = [*first, *lines]  # only all of them say whose answer each is
+    rows = as_read([row for _, row in every], str(file))
+    yield from ((number, row) for (number, _), row in zip(every, rows, strict=True))
+
+
+def _json_lines(file: Path) -> Iterator[tuple[int, Row | Broken]]:
     with open_text(file) as stream:
         for number, line in enumerate(stream, start=1):
             text = line.removeprefix(MARK) if number == 1 else line
@@ -421,7 +433,7 @@ def document_rows(file: Path, asked: Collection[str] = ()) -> list[Row | Broken]
         file: The file.
         asked: As of `rows_of`.
 
-    Objects are tables as pandas and others write them, logs of inspect_ai, objects with the rows in a list inside
+    Objects are tables as pandas and others write them, logs of inspect_ai, results of promptfoo, objects with the rows in a list inside
     (see `documents`), rows themselves, and several of these one after the other, each over several lines.
 
     Raises:
@@ -457,7 +469,10 @@ def document_rows(file: Path, asked: Collection[str] = ()) -> list[Row | Broken]
         raise InputError(
             f"{file}: not JSON ({' '.join(str(error).split())[:200]}); wanted {wanted}"
         ) from error
-    rows = value if array else _rows_of_object(file, value, asked, alone=first.strip() == whole.strip())
+    if array:
+        rows = as_read(value, str(file)) if any(map(is_result, value[:1])) else value
+    else:
+        rows = _rows_of_object(file, value, asked, alone=first.strip() == whole.strip())
     return rows and [row if isinstance(row, dict) else Broken("is not an object") for row in rows]
 
 
@@ -465,6 +480,9 @@ def _rows_of_object(file: Path, value: Row, asked: Collection[str], *, alone: bo
     """The rows of a document that is one object; None where it is a row in a line of its own."""
     if is_inspect_log(value):
         return inspect_rows(value)
+    results = results_in(value)
+    if results is not None:
+        return as_read(results, str(file))
     if is_named_row(value, asked):
         return None if alone else [value]
     rows = table_rows(value)
@@ -495,7 +513,16 @@ def _are_lines(first: bytes, rest: Iterable[bytes]) -> bool:
 def said_of_document(file: Path, asked: Collection[str] = ()) -> str | None:
     """Say which list of a JSON document is read, and what else it holds; None = there is nothing to say."""
     value = _object_in(file)
-    return None if value is None or is_inspect_log(value) else said_of_lists(value, asked)
+    if value is None or is_inspect_log(value):
+        return None
+    return said_of_lists(value, asked) if results_in(value) is None else beside(value)
+
+
+def holds_results(file: Path) -> bool:
+    """Say whether a file is JSON with results of promptfoo, by its first row."""
+    if not {".json", ".jsonl"} & set(Path(file.name.lower()).suffixes) or not file.is_file():
+        return False
+    return is_result(next((row for _, row in rows_of(file, "json")), None))
 
 
 def list_in(file: Path) -> tuple[str, ...] | None:

@@ -22,13 +22,20 @@ from crowdselect.pool.files import FoundFiles
 from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.goldanswers import GoldAnswer
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
-from crowdselect.pool.inner import list_on_the_way, parts_inside, path_to, value_at, within
+from crowdselect.pool.inner import finish_beside, list_on_the_way, parts_inside, path_to, value_at, within
 from crowdselect.pool.layouts import FEWEST_COUNTED
 from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
 from crowdselect.pool.pathmodels import named_in
-from crowdselect.pool.promptfoo import is_promptfoo, is_ungraded, without_scores
+from crowdselect.pool.promptfoo import (
+    SAME_SCORE,
+    is_promptfoo,
+    is_ungraded,
+    parts_of,
+    variables,
+    without_scores,
+)
 from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
 from crowdselect.pool.rowforms import Fitted, are_numbers, list_of_answers
 from crowdselect.pool.textscores import for_each_file, wants_number, written_scores
@@ -57,6 +64,12 @@ class Understood:
             self._how = how = replace(how, columns=asked_in(self._columns) | how.named)
             if found.kind == "json" and "body" in self._columns:
                 self._requests = Requests(found.files)
+        self._promptfoo = is_promptfoo(self._columns)
+        if self._promptfoo:
+            self._how = how = replace(how, columns=self._parts_of_promptfoo())
+        finish = finish_beside(self._columns, how.named.get("response", ""))
+        if finish is not None and "finish_reason" not in {*how.named, *self._columns}:
+            self._how = how = replace(how, columns=how.named | {"finish_reason": finish})
         if "reward" in how.named:
             reward = list_on_the_way(self._columns, how.named["reward"])
             self._how = how = replace(how, columns=how.named | {"reward": reward})
@@ -66,7 +79,6 @@ class Understood:
         inside = {name: path_to(self._columns, name) for name in how.named.values()}
         self._paths = {name: at[0] for name, at in inside.items() if at is not None and len(at[0]) > 1}
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
-        self._promptfoo = is_promptfoo(self._columns)
         self._rename(self._called)
         self._bare = self._bare_question() if found.kind == "lm-eval" else None
         self._columns |= {
@@ -78,9 +90,26 @@ class Understood:
         self._form, self._names = self._understood(answers=answers)
         self._carried = self._carriable()
         taken = self._form.taken if self._form else frozenset[str]()
-        inner = {n: path for n, path in within(self._columns).items() if path[0] not in taken}
+        inner = {n: path for n, path in self._within().items() if path[0] not in taken}
         self._inner = {n: path for n, path in inner.items() if n not in self._columns}
         self._hidden = {n: path for n, path in inner.items() if n in self._columns and n not in self._paths}
+
+    def _parts_of_promptfoo(self) -> dict[str, str]:
+        """Where results of promptfoo have the parts of a row that the user did not name."""
+        how, found = self._how, parts_of(self._columns)
+        if how.model is not None or how.model_from is not None:
+            found.pop("model", None)
+        if "messages" in how.named:
+            found.pop("instruction", None)
+        return found | how.named
+
+    def _within(self) -> dict[str, tuple[str, ...]]:
+        """The values inside objects that count as columns."""
+        found = within(self._columns)
+        if not self._promptfoo:
+            return found
+        found = {name: path for name, path in found.items() if name != SAME_SCORE and path[0] != "vars"}
+        return {**found, **variables(self._columns, {*self._columns, *found, *PARTS} - {"reference"})}
 
     def _rename(self, called: Mapping[str, str]) -> None:
         """Call columns otherwise than the file does: name → that of the file."""

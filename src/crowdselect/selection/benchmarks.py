@@ -16,6 +16,7 @@ from crowdselect.pool.lmeval import logs_in, questions_in
 from crowdselect.pool.pool import open_pool
 from crowdselect.pool.prompts import chat_text, parse_chat, user_turn
 from crowdselect.pool.rendered import messages_in
+from crowdselect.pool.rowfiles import holds_results
 from crowdselect.pool.sidecars import read_lines
 from crowdselect.pool.source import Source
 
@@ -45,7 +46,7 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
     Args:
         path: JSONL as of FastChat (`question_id`, `turns`) or arena-hard (`uid` or `question_id`, `prompt` or
             `turns`), any table with a column `instruction`, `prompt` or `question`, any pool, or plain text
-            with one question per line; or what lm-evaluation-harness or inspect_ai logged.
+            with one question per line; or what lm-evaluation-harness or inspect_ai logged, or results of promptfoo.
         what: What they are to the user: "benchmark question", or "example".
 
     Returns:
@@ -65,7 +66,9 @@ def read_questions(path: str, *, what: str = "benchmark question") -> list[Bench
     logs = [] if is_remote(path) else logs_in(place)
     if logs:
         questions = [BenchmarkQuestion(id_, (text,)) for id_, text in questions_in(logs).items()]
-    elif not is_remote(path) and runs_in(sorted(place.glob("*.json")) if place.is_dir() else [place]):
+    elif (not is_remote(path) and runs_in(sorted(place.glob("*.json")) if place.is_dir() else [place])) or (
+        not is_remote(path) and holds_results(place)
+    ):
         questions = _of_pool(path)
     elif not (is_table(path) or is_pool_place(path)):
         lines = read_lines(path, wanted=f"one {what} per line")
