@@ -18,9 +18,11 @@ from crowdselect.cli.flags import Option, typed_line
 from crowdselect.cli.values import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
+from crowdselect.numeric.metrics import by_family
 from crowdselect.pool.howread import EMPTY, READ_OPTIONS
 from crowdselect.pool.layouts import says_reward
 from crowdselect.pool.views import direction_of
+from crowdselect.selection.inspection import proposed_weights
 from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.trainers import TRAINERS
@@ -93,8 +95,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         for_student = bool(found["students"])
         described = found["rewards"]
         used = described.get(usual, next(iter(described.values()), None))  # one that is named is alone
-        rewarded = 0 if used is None else found["instructions"] - used["without_reward"]
-        unstable = used is None or used["with_stability"] < max(rewarded / 2, 1)
+        weights = proposed_weights(used)
         tells_of = "both" if used is None else used["tells_of"]
         if tells_of == "instructions" and reward is not None and found["empty_answers"] is not None:
             column = f"column:{direction_of(reward)[0]}"
@@ -102,8 +103,8 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
             return {"choose a tenth of it": [[*words, "--budget", _BUDGET, "-o", free_name("chosen")]]}
         if tells_of == "answers" and not for_student:
             options += ["--method", "random"]  # the metrics are the same in all rows; the answers are not
-        elif len(found["crowd"]) > 1 and not for_student and unstable:
-            options += ["--weights", "difficulty=1,separability=1"]  # else most could not be chosen
+        elif len(found["crowd"]) > 1 and not for_student and not by_family(weights):
+            options += ["--weights", _plain(weights)]  # else most could not be chosen
         return choosing(
             pool,
             options,
