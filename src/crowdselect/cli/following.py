@@ -95,7 +95,7 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         for_student = bool(found["students"])
         described = found["rewards"]
         used = described.get(usual, next(iter(described.values()), None))  # one that is named is alone
-        weights = proposed_weights(used)
+        weights = proposed_weights(used, found["instructions"])
         tells_of = "both" if used is None else used["tells_of"]
         if tells_of == "instructions" and reward is not None and found["empty_answers"] is not None:
             column = f"column:{direction_of(reward)[0]}"

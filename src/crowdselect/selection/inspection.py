@@ -158,13 +158,15 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
     }
 
 
-def proposed_weights(described: Mapping[str, Any] | None) -> dict[str, float]:
+def proposed_weights(described: Mapping[str, Any] | None, instructions: int) -> dict[str, float]:
     """Give the usual weights; where most instructions have no stability, without it, as most could not be chosen.
 
     Args:
         described: A reward, one of `rewards` from `inspect_pool`; None = there is none.
+        instructions: How many the pool has.
     """
-    few = described is None or described["with_stability"] < max(described["with_reward"] / 2, 1)
+    rewarded = 0 if described is None else instructions - described["without_reward"]
+    few = described is None or described["with_stability"] < max(rewarded / 2, 1)
     left_out = by_family() if few else []
     return {name: weight for name, weight in DEFAULT_WEIGHTS.items() if weight and name not in left_out}
 
@@ -180,7 +182,7 @@ def _drawn(
     if name is None or rewards[name]["tells_of"] != "both":
         return []
     counts = (~np.isnan(matrices[name][:, crowd_at])).sum(axis=1)
-    return drawn_lines(counts[counts > 1], len(crowd_at), proposed_weights(rewards[name]))
+    return drawn_lines(counts[counts > 1], len(crowd_at), proposed_weights(rewards[name], len(counts)))
 
 
 def _members(pool: Pool, crowd: Crowd | None, students: Sequence[str]) -> tuple[list[Member], list[str]]:
@@ -335,7 +337,6 @@ def _describe(matrix: FloatArray) -> dict[str, Any]:
         "lowest": float(np.nanmin(matrix)),
         "mean": _mean(matrix),
         "highest": float(np.nanmax(matrix)),
-        "with_reward": int((per_row > 0).sum()),
         "without_reward": int((per_row == 0).sum()),
         "with_one_reward": int((per_row == 1).sum()),
         "complete": int((per_row == matrix.shape[1]).sum()),
