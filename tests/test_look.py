@@ -5,10 +5,14 @@ import re
 import shlex
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from commands import manifest, train
+from crowdselect import Options, export, load_selection, open_pool, select
+from crowdselect.selection.methods import Method, Scored
 
 POOL = """id,instruction,topic,model,response,score
 1,What is 2+2?,maths,a-1b,four,1
@@ -181,6 +185,101 @@ def test_export_of_pairs_that_are_not_there_names_the_line_that_makes_them(
     run("export", "chosen-pairs", "--format", "alpaca", "-o", "other").refuses(
         "is of preference pairs, which --format alpaca cannot hold; use --format dpo"
     )
+
+
+def _pairing_line(refused) -> list[str]:
+    return shlex.split(re.search("as in `crowdselect (select [^`]*)`", refused.err)[1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--weights", "difficulty=1,separability=0.1234567890123", "--clusters", "3"],
+        ["--weights", "irt_difficulty=1,separability=-1", "--near-duplicates", "0.4", "--seed", "7"],
+        [
+            "--ties",
+            "paper",
+            "--cluster-by",
+            "difficulty:3",
+            "--keep",
+            "difficulty=20%..",
+            "--keep",
+            "rewards=3..",
+        ],
+        ["--quota", "field=x:0.8,rest:0.2", "--clusters", "2", "--limit", "90", "--seed", "3"],
+        ["--method", "random", "--seed", "5", "--cluster-by", "field"],
+        ["--method", "reward:down"],
+        ["--method", "length:answer", "--direction", "down", "--clusters", "2"],
+        ["--method", "deita:words,depth"],
+        ["--method", "facility-location", "--neighbours", "7", "--weight-by", "words"],
+        [
+            "--method",
+            "column:words",
+            "--include",
+            "in.txt",
+            "--exclude",
+            "out.txt",
+            "--decontaminate",
+            "test.jsonl",
+        ],
+        ["--method", "column:more", "--metrics", "more.csv", "--allow-cut", "--answer", "top3-random"],
+        ["--student", "sim-oak-1.5b", "--good-above", "0.5"],
+        ["--method", "teachable:plain", "--student", "sim-oak-1.5b", "--clusters", "4"],
+        ["--method", "crowd", "--student", "sim-oak-1.5b"],
+        ["--student-column", "skill"],
+        ["--for", "axolotl", "--method", "easy", "--seed", "2"],
+        ["--format", "alpaca", "--file-type", "parquet", "--answers-per-row", "2", "--method", "reward"],
+    ],
+    ids=" ".join,
+)
+def test_the_line_that_makes_pairs_chooses_the_same_rows(run, sim, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    table = pq.read_table(sim).filter(pc.is_valid(pc.field("simulated_reward")))
+    ids = table["id"].to_pylist()
+    number = {each: at for at, each in enumerate(dict.fromkeys(ids))}
+    for name, made in {
+        "field": lambda at: "xyz"[at % 3],
+        "words": lambda at: at * 37 % 101,
+        "depth": lambda at: at * 53 % 97,
+        "skill": lambda at: at * 29 % 11 / 10,
+    }.items():
+        table = table.append_column(name, pa.array([made(number[each]) for each in ids]))
+    pq.write_table(table, "pool.parquet")
+    Path("in.txt").write_text("\n".join(list(number)[:90]))
+    Path("out.txt").write_text("\n".join(list(number)[:20]))
+    Path("more.csv").write_text(
+        "id,more\n" + "".join(f"{each},{at * 41 % 89}\n" for each, at in number.items())
+    )
+    question = dict(zip(ids, table["instruction"].to_pylist(), strict=True))[list(number)[30]]
+    Path("test.jsonl").write_text(json.dumps({"question": question}) + "\n")
+
+    assert run("select", "pool.parquet", "--budget", 12, *options, "-o", "chosen").code == 0
+    made = run(*_pairing_line(run("export", "chosen", "--format", "dpo", "-o", "again")))
+    assert made.code == 0, made
+    assert load_selection("chosen-pairs").chosen == load_selection("chosen").chosen
+
+
+def test_the_line_that_makes_pairs_says_no_more_than_differs_and_asks_for_the_crowd_file(
+    run, sim, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("pool.parquet").write_bytes(sim.read_bytes())
+    run("crowd", "pool.parquet", "-o", "crowd.toml")
+    run("select", "pool.parquet", "--budget", 5, "--crowd", "crowd.toml", "-o", "chosen")
+    refused = run("export", "chosen", "--format", "dpo", "-o", "again")
+    refused.refuses(
+        "as in `crowdselect select pool.parquet --budget 5 --pairs best-worst -o chosen-pairs`; add the crowd file that it was "
+        "chosen by, --crowd FILE"
+    )
+
+
+def test_a_selection_by_ones_own_method_has_no_line_that_makes_pairs(run, sim, tmp_path):
+    method = Method(name="mine", score=lambda seen, progress: Scored(seen.known.hashes.astype(float)))
+    with open_pool(sim) as pool:
+        export(select(pool, Options(budget=5, clusters=0), method=method), pool, tmp_path / "chosen")
+    refused = run("export", tmp_path / "chosen", "--format", "dpo", "-o", tmp_path / "again")
+    refused.refuses("choose again with", "among its `crowdselect.Options`")
+    assert "as in" not in refused.err
 
 
 def test_export_refuses_a_pool_that_has_changed(run, sim, tmp_path):

@@ -54,6 +54,10 @@ def test_difficulty_says_that_it_depends_on_who_answered(run, asked, told):
         "--weights irt_difficulty=1,separability=1 allows for it\n"
     )
     assert (warning in ran.err) is told
+    proposed = warning.replace("--weights ", "`crowdselect select ... --weights ").replace(
+        " allows", "` allows"
+    )
+    assert (proposed in run("inspect", "drawn.jsonl").err) is told
     fair = run(
         "select", "drawn.jsonl", "--budget", 5, "--weights", "irt_difficulty=1,separability=1", "-o", "fair"
     )

@@ -1,6 +1,7 @@
 """Ensembles of rewards, how far rewards agree, and numbers per instruction from elsewhere."""
 
 import json
+import re
 import statistics
 from dataclasses import replace
 
@@ -534,6 +535,69 @@ def test_a_reward_that_is_named_and_holds_no_numbers_is_refused(values, said, tm
     path = scored(tmp_path / "pool.jsonl", {"winner": lambda i, j: values[(2 * i + j) % 2], "turns": varied})
     with pytest.raises(InputError, match=said):
         open_pool(path, columns={"reward": "winner"})
+
+
+def nested(path, values):
+    """A pool of answers in objects, with one more value of each instruction beside the prompt."""
+    rows = [
+        {
+            "vars": {"question": f"What is {i} of many?", "topic": values[i % len(values)], "note": "n"},
+            "by": {"model": f"oak-{size}b", "seed": 1},
+            "said": f"A {i} of {size}",
+            "score": varied(i, j),
+        }
+        for i in range(12)
+        for j, size in enumerate((1, 7))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {"instruction": "vars.question", "model": "by.model", "response": "said"}
+
+
+def test_a_free_name_makes_a_column_of_texts(tmp_path):
+    columns = nested(tmp_path / "pool.jsonl", ["travel", "maths", "7"])
+    with open_pool(tmp_path / "pool.jsonl", columns={**columns, "field": "vars.topic"}) as pool:
+        assert pool.reward_columns == ("score",)
+        asked = {"budget": 6, "weights": {"difficulty": 1.0}, "keep": "rewards=1.."}
+        clustered = select(pool, Options(cluster_by="field", **asked))
+        shared = select(pool, Options(quota="field=travel:1.0", clusters=0, **{**asked, "budget": 3}))
+    assert clustered.facts["cluster_names"] == ["7", "maths", "travel"]
+    assert sorted(clustered.facts["quotas"].values()) == [2, 2, 2]
+    assert {row["stratum"] for row in shared.rows()} == {"travel"}
+
+
+def test_a_free_name_of_numbers_is_a_reward_or_a_number_of_the_row(tmp_path):
+    columns = nested(tmp_path / "pool.jsonl", ["1", 2, None])
+    with open_pool(tmp_path / "pool.jsonl", columns={**columns, "level": "vars.topic"}) as pool:
+        assert pool.reward_name("level") == "level"
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "said"),
+    [
+        ([1, 2, 3, "tie"], "level", "row 7: vars.topic is 'tie', not a number"),
+        (["good", "bad"], "quality_score", "row 1: vars.topic is 'good', not a number"),
+        (["good", "bad"], "stars", "row 1: vars.topic is 'good', not a number"),
+        (["8/10", "9/10", "none"], "level", "row 1: vars.topic is '8/10', not a number"),
+        (["", None, "NA"], "level", "vars.topic holds no number"),
+        ([["a"], ["b"]], "level", "row 1: vars.topic is"),
+        (["a", ["b"]], "level", "row 1: vars.topic is 'a', not a number"),
+    ],
+)
+def test_a_free_name_of_what_may_be_rewards_with_bad_cells_is_refused(values, name, said, tmp_path):
+    columns = nested(tmp_path / "pool.jsonl", values)
+    with pytest.raises(InputError, match=re.escape(said)):
+        open_pool(tmp_path / "pool.jsonl", columns={**columns, name: "vars.topic"})
+
+
+def test_what_lies_beside_named_values_is_said_to_be_left_out(run, tmp_path):
+    path = tmp_path / "pool.jsonl"
+    columns = ",".join(f"{what}={name}" for what, name in nested(path, ["travel", "maths"]).items())
+    told = "left out, beside what --columns names inside objects:"
+    said = run("inspect", path, "--columns", columns).err
+    assert f"{told} vars.topic, vars.note, by.seed; --columns topic=vars.topic reads vars.topic" in said
+    every = run("inspect", path, "--columns", f"{columns},topic=vars.topic,note=vars.note,seed=by.seed")
+    assert told not in every.err
+    assert "topic, note" in every.out
 
 
 def rated(i, j):

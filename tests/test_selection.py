@@ -4,6 +4,9 @@ import dataclasses
 import json
 import math
 import pickle
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -209,7 +212,6 @@ def test_a_tie_at_the_cut_is_said_to_be_one():
         ("excluded", "take its id out of `exclude`"),
         ("not_included", "add its id to `include`"),
         ("no_instruction", "add its text to the pool"),
-        ("too_few_rewards", "score more answers (it has 2), or write `keep='rewards=1..'`"),
         ("outside:difficulty", "its difficulty is -1; make its band of `keep` wider"),
         ("outside:length", "its length lies outside; make its band of `keep` wider"),
         ("no_number:length", "give it that number"),
@@ -229,6 +231,51 @@ def test_the_story_of_a_row_that_is_not_eligible_says_what_would_help(reason, ad
     assert lines[-1].startswith("to be chosen: ")
     assert advice in lines[-1]
     assert not any(line.startswith(("score", "answer", "the last")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "n", "advice"),
+    [
+        ({"method": "random", "weights": {"difficulty": 0.0}}, 1, ", or write `keep='rewards=1..'`"),
+        ({"weights": {"difficulty": 1.0}}, 1, ", or write `keep='rewards=1..'`"),
+        (
+            {"weights": {"difficulty": 2.0, "separability": 1.0, "stability": 1.0}},
+            1,
+            ", or write `weights={'difficulty': 2}` and `keep='rewards=1..'`: it has too few for separability and stability",
+        ),
+        (
+            {"weights": {"difficulty": 1.0, "separability": 1.0}, "keep": ["rewards=1.."]},
+            1,
+            ", or write `weights={'difficulty': 1}`: it has too few for separability",
+        ),
+        ({"weights": {"separability": 1.0}}, 1, ""),
+        ({"weights": {"difficulty": 1.0}, "pairs": "best-worst"}, 1, ""),
+        ({"method": "random", "weights": {"difficulty": 0.0}}, 0, ""),
+    ],
+)
+def test_a_row_with_too_few_rewards_is_told_what_can_help(options, n, advice):
+    row = {"id": "b", "reason": "too_few_rewards", **BARRED, "separability": None, "n_rewards": n}
+    found = selection_of([taken("a", 1, 0.5), row])
+    last = dataclasses.replace(found, options={**found.options, **options}).explain("b")["story"][-1]
+    assert last == f"to be chosen: score more answers (it has {n}){advice}"
+
+
+@pytest.mark.parametrize("more", [[], ["--weights", "difficulty=1,separability=1"]])
+def test_what_a_row_with_too_few_rewards_is_told_makes_it_eligible(run, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        f"q{i},What is {i} of {i}?,oak-{size}b,A{i},{i + size}"
+        for i in range(9)
+        for size in (1, 7)
+        if i + size > 1
+    ]
+    Path("pool.csv").write_text("\n".join(["id,instruction,model,response,score", *rows]))
+    asked = ["select", "pool.csv", "--budget", 3, "--clusters", 0]
+    run(*asked, *more, "-o", "chosen")
+    last = next(line for line in run("why", "chosen", "q0").out.splitlines() if "to be chosen:" in line)
+    advice = shlex.split(re.search(r"or write (--\S+ \S+ and --\S+ [^\s:]+)", last)[1].replace(" and ", " "))
+    run(*asked, *advice, "-o", "again")
+    assert load_selection("again").explain("q0")["score"] is not None
 
 
 def test_without_clusters_the_place_is_that_in_the_pool():

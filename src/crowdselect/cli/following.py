@@ -18,9 +18,11 @@ from crowdselect.cli.flags import Option, typed_line
 from crowdselect.cli.values import Share
 from crowdselect.manifests import REPORT, own_files
 from crowdselect.methods import METHODS
-from crowdselect.pool.howread import EMPTY, READ_OPTIONS, HowRead
+from crowdselect.numeric.metrics import by_family
+from crowdselect.pool.howread import EMPTY, READ_OPTIONS
 from crowdselect.pool.layouts import says_reward
 from crowdselect.pool.views import direction_of
+from crowdselect.selection.inspection import proposed_weights
 from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
 from crowdselect.selection.trainers import TRAINERS
@@ -93,17 +95,16 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
         for_student = bool(found["students"])
         described = found["rewards"]
         used = described.get(usual, next(iter(described.values()), None))  # one that is named is alone
-        rewarded = 0 if used is None else found["instructions"] - used["without_reward"]
-        unstable = used is None or used["with_stability"] < max(rewarded / 2, 1)
+        weights = proposed_weights(used, found["instructions"])
         tells_of = "both" if used is None else used["tells_of"]
         if tells_of == "instructions" and reward is not None and found["empty_answers"] is not None:
             column = f"column:{direction_of(reward)[0]}"
             words = ["select", pool, *options, "--method", column, "--answer", "random"]
-            return {"choose a tenth of it": [[*words, "--budget", _BUDGET, "-o", _free("chosen")]]}
+            return {"choose a tenth of it": [[*words, "--budget", _BUDGET, "-o", free_name("chosen")]]}
         if tells_of == "answers" and not for_student:
             options += ["--method", "random"]  # the metrics are the same in all rows; the answers are not
-        elif len(found["crowd"]) > 1 and not for_student and unstable:
-            options += ["--weights", "difficulty=1,separability=1"]  # else most could not be chosen
+        elif len(found["crowd"]) > 1 and not for_student and not by_family(weights):
+            options += ["--weights", _plain(weights)]  # else most could not be chosen
         return choosing(
             pool,
             options,
@@ -135,7 +136,7 @@ def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: s
         usual: The one that is meant where none is named.
     """
     if file is None:
-        words = ["crowd", pool, *given(*SCORED_POOL), "-o", _free("crowd.toml")]
+        words = ["crowd", pool, *given(*SCORED_POOL), "-o", free_name("crowd.toml")]
         return {"write them to a file, to correct them": [words]}
     options = [*given(*POOL, "rewards"), "--crowd", file]
     return choosing(pool, options, rewards=rewards, usual=usual) if rewards else scoring(pool, given(*POOL))
@@ -170,7 +171,7 @@ def choosing(
     by = [] if named is None or (len(rewards) < 2 and named == usual) else ["--reward", named]
     method = "teachable" if for_student else "reward" if alone else None
     by += [] if method is None else ["--method", method]
-    words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", _free("chosen")]
+    words = ["select", pool, *options, *by, "--budget", _BUDGET, "-o", free_name("chosen")]
     which = f" ({_REWARD} is the reward, one of: {', '.join(rewards)})" if open_ and not clear else ""
     return {f"choose a tenth of it{which}": [words]}
 
@@ -183,7 +184,7 @@ def scoring(pool: str, options: Sequence[str], *, alone: bool = True) -> Steps:
         options: By which it is read.
         alone: Nothing else leads to a reward.
     """
-    words = ["reward", pool, *options, "--with", _SCORER, "-o", _free("rewards.parquet")]
+    words = ["reward", pool, *options, "--with", _SCORER, "-o", free_name("rewards.parquet")]
     return {f"{'' if alone else 'or '}score its answers (with a reward model of your choice)": [words]}
 
 
@@ -194,7 +195,7 @@ def without_dry_run(output: str | None = None) -> Steps:
         output: Where to write, if no place was named; None = the command writes nothing here.
     """
     context = click.get_current_context()
-    to = [] if output is None or context.params.get("output") else ["-o", _free(output)]
+    to = [] if output is None or context.params.get("output") else ["-o", free_name(output)]
     return {"do it": [[*_command(context), *given(without={"dry_run"}), *to]]}
 
 
@@ -273,32 +274,9 @@ def _same_benchmark(other: Mapping[str, Any] | None, mine: Mapping[str, Any]) ->
     return other is not None and all(other.get(name) == mine.get(name) for name in ("kind", "benchmark"))
 
 
-def pairing(select: click.Command, folder: str, selection: Selection) -> str:
-    """Write the line that chooses as many preference pairs from a selection's pool, read in the same way and by the same rewards.
-
-    Args:
-        select: The command.
-        folder: Where the selection is.
-        selection: What is in it.
-    """
-    facts, options = selection.facts, selection.options
-    read = HowRead.from_dict(facts["read"] if "read" in facts else {"layout": facts["layout"]})
-    rewards = options["reward"] or ()
-    told = {
-        name: getattr(read, name) for name in READ_OPTIONS if getattr(read, name) != getattr(HowRead(), name)
-    }
-    told |= {name: facts.get(name) for name in ("rewards", "limit")}
-    told |= {"reward": (rewards,) if isinstance(rewards, str) else tuple(rewards)}
-    told |= {name: options.get(name) for name in ("ensemble", "budget")}
-    known = [param for param in select.params if param.name in told]
-    typed = [word for param in known for word in _words(param, told[str(param.name)])]
-    pairs = ["--pairs", "best-worst", "-o", _free(f"{folder.rstrip('/')}-pairs")]
-    return typed_line(["select", shown_path(facts["pool"]), *typed, *pairs])
-
-
 def after_robustness() -> Steps:
     """Return the step after `robustness`: make the selection that was tried."""
-    return {"make this choice": [["select", *given(without=_OF_TRYING), "-o", _free("chosen")]]}
+    return {"make this choice": [["select", *given(without=_OF_TRYING), "-o", free_name("chosen")]]}
 
 
 def given(*names: str, without: AbstractSet[str] | None = None) -> list[str]:
@@ -316,11 +294,12 @@ def given(*names: str, without: AbstractSet[str] | None = None) -> list[str]:
         name = str(param.name)
         wanted = name not in (without or ()) if not names else name in names
         if wanted and context.get_parameter_source(name) in sources and not (from_file and name == "config"):
-            words += _words(param, context.params.get(name))
+            words += words_of(param, context.params.get(name))
     return words
 
 
-def _words(param: click.Parameter, value: Any) -> list[str]:  # noqa: ANN401  (what click made of it)
+def words_of(param: click.Parameter, value: Any) -> list[str]:  # noqa: ANN401  (what click made of it)
+    """Return a parameter of a command as words; none where nothing says the value."""
     pairs = isinstance(value, tuple) and all(isinstance(one, tuple) for one in value) and value
     if pairs and isinstance(param, Option):
         return [param.opts[0], ",".join(f"{what}={column}" for what, column in value)]
@@ -338,15 +317,15 @@ def _plain(value: object) -> str:
     if isinstance(value, Share):
         return f"{value.percent:g}%"
     if isinstance(value, dict):
-        return ",".join(f"{name}={number:g}" for name, number in value.items())
+        return ",".join(f"{name}={_plain(number)}" for name, number in value.items())
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def _free(name: str) -> str:
+def free_name(name: str) -> str:
     """Return a file name that is not taken: nothing is to be overwritten.
 
     Example:
-        >>> _free("no such file.parquet")
+        >>> free_name("no such file.parquet")
         'no such file.parquet'
     """
     stem, dot, ending = name.partition(".")

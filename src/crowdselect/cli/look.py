@@ -14,6 +14,7 @@ from crowdselect.terminal import counted, folded, say, show, shown_path, visible
 
 if TYPE_CHECKING:
     from crowdselect.selection.browse import Page
+    from crowdselect.selection.selection import Selection
 
 _SHORT = 280  # characters of a text where several rows are shown
 _SHELLS = ("bash", "zsh", "fish")
@@ -112,8 +113,7 @@ def export(
     writes this format by itself.
     """
     from crowdselect.cli.entry import say_current
-    from crowdselect.cli.following import pairing, say_next, training
-    from crowdselect.cli.main import select
+    from crowdselect.cli.following import say_next, training
     from crowdselect.errors import InputError, OptionError
     from crowdselect.manifests import own_files, read_manifest
     from crowdselect.repeats import is_current, made_by
@@ -125,8 +125,7 @@ def export(
     selection = load_selection(folder)
     if format == "dpo" and selection.options["pairs"] is None:
         raise OptionError(
-            f"{folder}: this selection has no preference pairs; they are made as rows are chosen, so add --pairs best-worst (or "
-            f"within-model) to the command that chose it, as in `{pairing(select, folder, selection)}`"
+            f"{folder}: this selection has no preference pairs; they are made as rows are chosen, so {_paired(folder, selection)}"
         )
     opened, problem = reopen_pool(selection, pool)
     if opened is None or problem is not None:
@@ -155,6 +154,20 @@ def export(
     if earlier:
         warn(earlier)
     say_next(training(output))
+
+
+def _paired(folder: str, selection: "Selection") -> str:
+    """Say how to choose the same with pairs."""
+    from crowdselect.cli.again import pairing, used_crowd_file
+    from crowdselect.cli.main import select
+    from crowdselect.manifests import read_manifest
+
+    line = pairing(select, folder, selection)
+    if line is None:
+        return "choose again with `pairs='best-worst'` among its `crowdselect.Options`"
+    crowd = used_crowd_file(selection, read_manifest(Path(folder)) or {})
+    too = "; add the crowd file that it was chosen by, --crowd FILE" if crowd else ""
+    return f"add --pairs best-worst (or within-model) to the command that chose it, as in `{line}`{too}"
 
 
 @click.command(cls=Command, epilog="Example:  crowdselect completion bash >> ~/.bashrc")

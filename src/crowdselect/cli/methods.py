@@ -27,11 +27,19 @@ def read_method(ctx: click.Context, _param: click.Parameter, value: str) -> str:
     Raises:
         OptionError: There is no such method.
     """
-    own = entry_named(value).options
-    if value != CROWD:
-        own = {"clusters": 0, **own}
-    ctx.default_map = {**own, **(ctx.default_map or {})}
+    ctx.default_map = {**usual_options(value), **(ctx.default_map or {})}
     return value
+
+
+def usual_options(method: str) -> dict[str, Any]:
+    """Give the values of options that `--method` brings with it.
+
+    Example:
+        >>> usual_options("crowd"), usual_options("deita:complexity,quality")
+        ({}, {'clusters': 0, 'near_duplicates': 0.9})
+    """
+    own = entry_named(method).options
+    return dict(own) if method == CROWD else {"clusters": 0, **own}
 
 
 def method_options() -> Callable[[Any], Any]:

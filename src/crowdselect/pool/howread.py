@@ -33,7 +33,7 @@ PARTS = (
     ),
     *("finish_reason", *LISTS, "reference"),
 )
-"""What `columns` may name besides rewards, which may have any name."""
+"""What `columns` may name besides rewards and columns of texts, which may have any other name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Values inside the objects of a row: by a path such as `data.prompt`, as columns of their own, and those that nobody named."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from crowdselect.pool.columns import Columns, Kind
@@ -151,6 +151,30 @@ def value_at(row: Mapping[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN40
     for step in path:
         inner = inner.get(step) if isinstance(inner, dict) else None
     return inner
+
+
+def beside_named(columns: Columns, paths: Iterable[FieldPath], known: Container[FieldPath]) -> list[str]:
+    """List the texts and numbers of the objects that named values lie in.
+
+    Args:
+        columns: Those of the file.
+        paths: The named values'.
+        known: Values that are read, and are not listed.
+
+    Example:
+        >>> fields = {"question": Kind("text"), "category": Kind("text")}
+        >>> beside_named({"vars": Kind("struct", fields=fields)}, [("vars", "question")], {("vars", "question")})
+        ['vars.category']
+    """
+    outer = dict.fromkeys(path[:-1] for path in paths if len(path) > 1)
+    found = {path: path_to(columns, ".".join(path)) for path in outer}
+    return [
+        ".".join((*path, field))
+        for path, at in found.items()
+        if at is not None
+        for field, kind in at[1].fields.items()
+        if kind.name in {"text", "number"} and field != "*" and (*path, field) not in known
+    ]
 
 
 def parts_inside(columns: Columns) -> dict[str, str]:

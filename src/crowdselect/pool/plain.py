@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,12 @@ from crowdselect.errors import InputError
 from crowdselect.malformed import left_out_rows, malformed_rows
 from crowdselect.pool.answerkeys import scores_beside, stray_file
 from crowdselect.pool.battles import fit_battles, unread_answers
+from crowdselect.pool.columns import Columns
 from crowdselect.pool.files import FoundFiles, fingerprint
 from crowdselect.pool.howread import PARTS, HowRead
-from crowdselect.pool.inner import chat_inside, path_to, ratings_inside
+from crowdselect.pool.inner import beside_named, chat_inside, path_to, ratings_inside
 from crowdselect.pool.inspectlogs import READ_AS
+from crowdselect.pool.layouts import says_reward
 from crowdselect.pool.listscores import wants_letters, wants_mean, wants_one_each
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.plainrows import LEFT_OUT, NEEDS, NOT_TEXT, ROW, TEXTS, PlainRows, own_name
@@ -34,13 +36,14 @@ from crowdselect.pool.promptfoo import SENT, left_out
 from crowdselect.pool.rendered import DECODED, NEARLY_ALL
 from crowdselect.pool.rowfiles import Broken, Row, number_of, said_of_document
 from crowdselect.pool.rowforms import is_number
-from crowdselect.pool.textscores import REWARD, for_each_file, wants_number
+from crowdselect.pool.textscores import REWARD, are_written_scores, for_each_file, wants_number
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 16  # of what is written here: another one is written anew
+_VERSION = 17  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
+_LISTED = 5  # names
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +192,7 @@ class _Rewriting(PlainRows):
         """
         taken = self._form.taken if self._form else frozenset[str]()
         named = {
-            name: what
-            for what, name in self._how.named.items()
-            if what not in PARTS and name not in taken and not self._is_variable(name, what)
+            name: what for what, name in self._how.named.items() if what not in PARTS and name not in taken
         }
         odd = [
             name
@@ -201,6 +202,7 @@ class _Rewriting(PlainRows):
             or what not in self._seen
             or not is_number(self._seen[what].kind())
         ]
+        odd = [name for name in odd if not self._is_of_texts(name, named[name])]
         for number in range(len(self._found.files) if odd else 0):
             for at, row in self._read(number, [*self._wanted, *odd]):
                 values = {} if isinstance(row, Broken) else {name: row.get(name) for name in odd}
@@ -215,9 +217,15 @@ class _Rewriting(PlainRows):
                 f"{self._found.path}: {odd[0]} holds no number; `columns` names it as the reward {named[odd[0]]!r}"
             )
 
-    def _is_variable(self, name: str, what: str) -> bool:
-        """Whether `columns` gives another name to a variable of promptfoo's tests, which need be no number."""
-        return self._promptfoo and what != "reward" and self._paths.get(name, ())[:1] == ("vars",)
+    def _is_of_texts(self, name: str, called: str) -> bool:
+        """Whether a column with a free name is one of texts, as of topics, and no reward, of which some cells are bad."""
+        seen = self._seen.get(called)
+        if seen is None or says_reward(called) or REWARD.search(called) or self._columns[name].fields:
+            return False
+        if seen.slips or not seen.names.get("text") or {"list", "struct", "map"} & set(seen.names):
+            return False
+        values = (each for at in range(len(self._found.files)) for each in self._values(at, name))
+        return not are_written_scores(each for each in values if isinstance(each, str))
 
     def _wants(self, number: int, name: str, value: object, called: str) -> str:
         """Say what a column that is named as a reward should hold instead of a value, and what leads there."""
@@ -306,6 +314,9 @@ class _Rewriting(PlainRows):
             f"not read: {path[1]} inside the object {path[0]}, since a column is called {name}; rename one to read both"
             for name, path in self._hidden.items()
         ]
+        read = {*self._paths.values(), *self._inner.values()}
+        beside = beside_named(self._columns, self._paths.values(), read)
+        notes += [_left_out_beside(beside, self._columns)] if beside else []
         if self._numbered:
             notes.append("there is no id: the rows are numbered from 1, in the order of the files")
         if self._index:
@@ -354,6 +365,15 @@ class _Rewriting(PlainRows):
                         name for name, value in row.items() if value is not None and value is not False
                     )
                 writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+def _left_out_beside(names: Sequence[str], columns: Columns) -> str:
+    """Say what objects hold beside the values that are named, and how one of these is read."""
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    own = {name: name.rpartition(".")[2] for name in names}
+    free = next((name for name in names if own[name] not in {*PARTS, *columns}), None)
+    how = "" if free is None else f"; `columns='{own[free]}={free}'` reads {free}"
+    return f"left out, beside what `columns` names inside objects: {listed}{how}"
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401  (whatever a file holds)

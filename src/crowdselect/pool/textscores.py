@@ -112,6 +112,19 @@ def written_scores(
     return None if first is None else (found, *first)
 
 
+def are_written_scores(texts: Iterable[str]) -> bool:
+    """Say whether most texts are scores that are written otherwise than numbers, or all are grades.
+
+    Example:
+        >>> are_written_scores(["8/10", "9/10"]), are_written_scores(["travel", "A"])
+        (True, False)
+    """
+    column = _Column()
+    for row, text in enumerate(texts, 1):
+        column.add(row, text)
+    return column.are_scores(named=False)
+
+
 def wants_number(value: str, columns: Sequence[str], path: str) -> str | None:
     """Say how a score is to be written, and the line of pandas that changes that; None = nobody knows what it stands for.
 

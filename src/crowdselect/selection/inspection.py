@@ -11,6 +11,8 @@ from crowdselect.errors import RewardError
 from crowdselect.numeric.duplicates import duplicate_groups
 from crowdselect.numeric.ensembles import reward_agreement
 from crowdselect.numeric.good import good_cut
+from crowdselect.numeric.metrics import by_family
+from crowdselect.numeric.ranks import DEFAULT_WEIGHTS
 from crowdselect.numeric.telling import differs_within
 from crowdselect.pool.idlike import id_lines, like_ids
 from crowdselect.pool.layouts import unlikely
@@ -27,7 +29,7 @@ from crowdselect.selection.rewards import (
     marker_lines,
     rewards_in,
 )
-from crowdselect.selection.telling import alone_line, tells_of
+from crowdselect.selection.telling import alone_line, drawn_lines, tells_of
 from crowdselect.terminal import counted
 from crowdselect.types import FloatArray
 
@@ -151,8 +153,36 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
             *([empty_line(empty)] if empty else []),
+            *(_drawn(matrices, rewards, pool.usual_reward, crowd_at) if not students else []),
         ],
     }
+
+
+def proposed_weights(described: Mapping[str, Any] | None, instructions: int) -> dict[str, float]:
+    """Give the usual weights; where most instructions have no stability, without it, as most could not be chosen.
+
+    Args:
+        described: A reward, one of `rewards` from `inspect_pool`; None = there is none.
+        instructions: How many the pool has.
+    """
+    rewarded = 0 if described is None else instructions - described["without_reward"]
+    few = described is None or described["with_stability"] < max(rewarded / 2, 1)
+    left_out = by_family() if few else []
+    return {name: weight for name, weight in DEFAULT_WEIGHTS.items() if weight and name not in left_out}
+
+
+def _drawn(
+    matrices: Mapping[str, FloatArray],
+    rewards: Mapping[str, Mapping[str, Any]],
+    usual: str | None,
+    crowd_at: Sequence[int],
+) -> list[str]:
+    """Warn of difficulty where few models answered, by the reward that a selection would use."""
+    name = usual if usual in matrices else next(iter(matrices), None)
+    if name is None or rewards[name]["tells_of"] != "both":
+        return []
+    counts = (~np.isnan(matrices[name][:, crowd_at])).sum(axis=1)
+    return drawn_lines(counts[counts > 1], len(crowd_at), proposed_weights(rewards[name], len(counts)))
 
 
 def _members(pool: Pool, crowd: Crowd | None, students: Sequence[str]) -> tuple[list[Member], list[str]]:

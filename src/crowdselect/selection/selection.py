@@ -13,9 +13,11 @@ from crowdselect.numeric.metrics import METRICS
 from crowdselect.seeding import seeded_hash
 from crowdselect.selection.eligible import REASONS, UNDEFINED
 from crowdselect.selection.formats import holds_of, no_room
+from crowdselect.selection.keep import bands_of
 from crowdselect.selection.methods import CROWD, is_weighted, method_of
 from crowdselect.selection.options import Options
 from crowdselect.selection.quota import stratum_words
+from crowdselect.selection.rows import weights_without
 from crowdselect.terminal import counted, visible
 from crowdselect.types import BoolArray, IntArray
 
@@ -418,7 +420,7 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "bad_turns": "give it turns that an answer may follow" + (f", or {turns}" if turns else ""),
         "no_tools": _room("tools", options) or "no option holds tools here",
         "no_instruction": "add its text to the pool",
-        "too_few_rewards": f"score more answers (it has {row['n_rewards']}), or write `keep='rewards=1..'`",
+        "too_few_rewards": _more_rewards(row, options),
         "no_number": "give it that number, or leave its weight or its band out",
         **{code: undefined.remedy for code, undefined in UNDEFINED.items()},
         "no_answer": f"the pool needs an answer with text that `answer={options['answer']}` can take",
@@ -433,6 +435,23 @@ def _change(row: Row, reason: str, other: str, options: Mapping[str, Any]) -> st
         "near_duplicate_of": f"only if {other} were left out, or with a higher `near_duplicates` ({options['near_duplicates']})",
     }
     return f"to be chosen: {advice[reason]}"
+
+
+def _more_rewards(row: Row, options: Mapping[str, Any]) -> str:
+    """Say how a row with too few rewards is chosen: with more of them, or by what one is enough for."""
+    said = f"score more answers (it has {row['n_rewards']})"
+    weights = options["weights"] if is_weighted(options) else {}
+    lacking = [name for name, weight in weights.items() if weight and row.get(name) is None]
+    left = {name: weight for name, weight in weights.items() if weight and name not in lacking}
+    bounded = any(band.name == "rewards" for band in bands_of(options.get("keep") or ()))
+    paired = options.get("pairs") is not None
+    if not row["n_rewards"] or paired or (weights and not left) or (bounded and not lacking):
+        return said
+    keep = [] if bounded else ["`keep='rewards=1..'`"]
+    if not lacking:
+        return f"{said}, or write {keep[0]}"
+    without = " and ".join([weights_without("", left), *keep])
+    return f"{said}, or write {without}: it has too few for {' and '.join(lacking)}"
 
 
 def _room(need: str, options: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from crowdselect.numeric.telling import (
 from crowdselect.pool.rewards import instead_of, same_for_all
 from crowdselect.selection.options import Options
 from crowdselect.selection.rows import Rows, weights_without
-from crowdselect.types import BoolArray, FloatArray, ObjectArray
+from crowdselect.types import BoolArray, FloatArray, IntArray, ObjectArray
 
 TellsOf = Literal["both", "instructions", "answers"]
 
@@ -78,7 +78,8 @@ def telling_lines(
         flat = _flat(rows, eligible, weighted)
     noisy = [name for name in by_family(weights) if rows.families < _FEW_FAMILIES]
     nothing_else = bool(flat) and set(weighted) == {*flat, *noisy}
-    lines += _drawn_lines(rows, eligible, weights)
+    counts = rows.n_rewards[eligible & (rows.n_rewards > 0)]
+    lines += drawn_lines(counts, len(rows.crowd.names), weights)
     lines += [_noisy_line(name, rows.families, None if nothing_else else weights) for name in noisy]
     return lines + ([_flat_line(flat, weights, nothing_else=nothing_else, noisy=noisy)] if flat else [])
 
@@ -91,9 +92,18 @@ def _is_of_instructions(rows: Rows) -> bool:
     return not any(metric.of_samples and name in rows.metrics for name, metric in METRICS.items())
 
 
-def _drawn_lines(rows: Rows, eligible: BoolArray, weights: Mapping[str, float]) -> list[str]:
-    """Warn of difficulty where few of the models answered an instruction: it depends on which these were."""
-    models, counts = len(rows.crowd.names), rows.n_rewards[eligible & (rows.n_rewards > 0)]
+def drawn_lines(counts: IntArray, models: int, weights: Mapping[str, float]) -> list[str]:
+    """Warn of difficulty where few of the models answered an instruction: it depends on which these were.
+
+    Args:
+        counts: Rewards of each instruction that may be chosen.
+        models: Models of the crowd.
+        weights: Those in use.
+
+    Example:
+        >>> drawn_lines(np.array([2, 2, 3]), 9, {"difficulty": 1.0})[0].partition(";")[0]
+        'difficulty depends on which models answered: a typical instruction has rewards of 2 of the 9 models'
+    """
     usual = int(np.median(counts)) if counts.size else models
     if not weights.get("difficulty") or 2 * usual > models or usual == models:
         return []
