@@ -114,7 +114,12 @@ def test_rewards_beside_errors_are_asked_about_and_left_out_on_request(
         assert told.count(said) == 1
         assert "leave them out with --missing error" in told
         again = run(*command, "--missing", "error", *(["--overwrite"] if command[0] == "select" else []))
-        assert (again.code, "error_message" in again.err) == (0, False)
+        words = " ".join(again.err.split())
+        assert (again.code, said in words) == (0, False)
+        assert (
+            "2 answers beside a filled error_message: no rewards of theirs count, whatever they are (--missing error)"
+            in words
+        )
     with open_pool(pool, missing="error") as opened:
         rows, models = np.nonzero(np.isnan(opened.scores()))
         assert (opened.ids[rows].tolist(), models.tolist()) == (["q0", "q1"], [0, 0])

@@ -57,7 +57,10 @@ def test_difficulty_says_that_it_depends_on_who_answered(run, asked, told):
     proposed = warning.replace("--weights ", "`crowdselect select ... --weights ").replace(
         " allows", "` allows"
     )
-    assert (proposed in run("inspect", "drawn.jsonl").err) is told
+    seen = run("inspect", "drawn.jsonl")
+    assert (proposed in seen.err) is told
+    typed = "irt_difficulty=1,separability=1" if told else "difficulty=1,separability=1"
+    assert f"crowdselect select drawn.jsonl --weights {typed} --budget 10%" in seen.out
     fair = run(
         "select", "drawn.jsonl", "--budget", 5, "--weights", "irt_difficulty=1,separability=1", "-o", "fair"
     )

@@ -195,6 +195,9 @@ def test_what_the_user_names_wins(tmp_path: Path) -> None:
         assert any(note.startswith("not read: prompt.raw, which the models were sent") for note in pool.notes)
     with open_pool(path, columns={"id": "testIdx"}) as pool:
         assert sorted(pool.ids) == list("012345")
+        assert not any(note.startswith("left out, beside what") for note in pool.notes)
+    with open_pool(path, columns={"instruction": "question"}) as pool:  # as `inspect` lists the variable
+        assert str(pool.instructions()[0]).startswith("Where is place")
 
 
 def test_chats_stay_conversations_beside_texts(tmp_path: Path) -> None:

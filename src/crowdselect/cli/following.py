@@ -25,6 +25,7 @@ from crowdselect.pool.views import direction_of
 from crowdselect.selection.inspection import proposed_weights
 from crowdselect.selection.records import RL
 from crowdselect.selection.selection import Selection
+from crowdselect.selection.telling import fair_weights
 from crowdselect.selection.trainers import TRAINERS
 from crowdselect.terminal import say, show, shown_path
 from crowdselect.writing import read_manifest
@@ -103,6 +104,8 @@ def after_inspect(pool: str, found: Mapping[str, Any], *, reward: str | None) ->
             return {"choose a tenth of it": [[*words, "--budget", _BUDGET, "-o", free_name("chosen")]]}
         if tells_of == "answers" and not for_student:
             options += ["--method", "random"]  # the metrics are the same in all rows; the answers are not
+        elif found["few_answered"]:
+            options += ["--weights", _plain(fair_weights(weights))]
         elif len(found["crowd"]) > 1 and not for_student and not by_family(weights):
             options += ["--weights", _plain(weights)]  # else most could not be chosen
         return choosing(

@@ -12,6 +12,7 @@ from crowdselect.pool.howread import ERROR, HowRead
 from crowdselect.pool.layouts import candidates, no_reward, unlikely
 from crowdselect.pool.source import Source
 from crowdselect.pool.views import RewardColumns, Tall, View, Wide
+from crowdselect.terminal import counted
 
 _USELESS = "`missing='empty'` changes nothing: the pool holds no texts of answers"
 _ERRORLESS = "`missing='error'` changes nothing: beside the answers there is no column of errors"
@@ -45,8 +46,8 @@ def without_values(columns: RewardColumns, how: HowRead) -> RewardColumns:
     )
 
 
-def beside_errors(source: Source, answers: Tall | Wide) -> str | None:
-    """Ask whether the rewards of answers beside which there is an error are none, as of a judge whose call failed.
+def beside_errors(source: Source, answers: Tall | Wide, how: HowRead) -> str | None:
+    """Ask whether the rewards of answers beside which there is an error are none, as of a judge whose call failed; or count what is left out.
 
     They may be where nearly all are the lowest that there is. Where they differ, the errors may say why an answer got no more; and
     of a reward with two values, the lower of which always has an error, they do.
@@ -57,6 +58,10 @@ def beside_errors(source: Source, answers: Tall | Wide) -> str | None:
     if not isinstance(answers, Tall) or answers.nested:
         return None
     errors = _errors(answers.fields)
+    if how.not_failed and errors:
+        filled = " OR ".join(_filled(answers.fields[name]) for name in errors)
+        count = source.fetch(f"count(*) FILTER ({filled})").column(0)[0].as_py()
+        return f"{counted(count, 'answer')} beside a filled {' or '.join(errors)}: no rewards of theirs count, whatever they are (`missing='error'`)"
     likely = sorted((n for n in candidates(answers.rewards) if not no_reward(n)), key=unlikely)
     lines = (
         _beside_error(source, (reward, answers.rewards[reward]), (error, answers.fields[error]))

@@ -106,17 +106,17 @@ def opened(path: str, how: HowRead) -> Opened:
     if facts is None and not (how.rewrites or found.models or found.kind == "lm-eval"):
         tidy = _connected(lambda connection: _tidy(connection, found, how))
         if tidy is not None:
-            return _noted(_with_its_text(tidy), found)
+            return _noted(_with_its_text(tidy), found, how)
     plain = Plain(found.files, facts) if facts is not None else rewritten(found, how)
     made = _connected(lambda connection: _plain(connection, path, plain, how))
     assert made is not None  # noqa: S101  (a plain pool is always one)
-    return _noted(_with_its_text(made), found)
+    return _noted(_with_its_text(made), found, how)
 
 
-def _noted(made: Opened, found: FoundFiles) -> Opened:
+def _noted(made: Opened, found: FoundFiles, how: HowRead) -> Opened:
     """Take note of what in the rows may be no instruction, or no reward."""
     noted = _with_footers(made, found)
-    asks = beside_errors(made.source, made.view.answers)
+    asks = beside_errors(made.source, made.view.answers, how)
     return noted if asks is None else replace(noted, notes=(*noted.notes, asks))
 
 

@@ -315,7 +315,8 @@ class _Rewriting(PlainRows):
             for name, path in self._hidden.items()
         ]
         read = {*self._paths.values(), *self._inner.values()}
-        beside = beside_named(self._columns, self._paths.values(), read)
+        own = self._asked_how.named and not self._promptfoo
+        beside = beside_named(self._columns, self._paths.values(), read) if own else []
         notes += [_left_out_beside(beside, self._columns)] if beside else []
         if self._numbered:
             notes.append("there is no id: the rows are numbered from 1, in the order of the files")

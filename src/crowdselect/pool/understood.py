@@ -95,13 +95,15 @@ class Understood:
         self._hidden = {n: path for n, path in inner.items() if n in self._columns and n not in self._paths}
 
     def _parts_of_promptfoo(self) -> dict[str, str]:
-        """Where results of promptfoo have the parts of a row that the user did not name."""
+        """Where results of promptfoo have the parts of a row, those that the user named by the name of a variable among them."""
         how, found = self._how, parts_of(self._columns)
+        variable = {what: f"vars.{name}" for what, name in how.named.items() if name not in self._columns}
+        named = how.named | {what: n for what, n in variable.items() if path_to(self._columns, n) is not None}
         if how.model is not None or how.model_from is not None:
             found.pop("model", None)
         if "messages" in how.named:
             found.pop("instruction", None)
-        return found | how.named
+        return found | named
 
     def _within(self) -> dict[str, tuple[str, ...]]:
         """The values inside objects that count as columns."""

@@ -57,7 +57,8 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         coverage per reward column), `students` (the same of each model that is marked as one), `numbers` (names that weights, bands and
         clusters know), `length_bias` (see the function; None where the pool has no responses),
         `malformed` (rows), `malformed_instructions` (which `instructions` counts and `without_text` does not),
-        `duplicates`, `id_doubted` (the id seems to differ from answer to answer), `empty_answers` (answers with a reward, the usual
+        `duplicates`, `id_doubted` (the id seems to differ from answer to answer), `few_answered` (difficulty depends on which
+        models answered), `empty_answers` (answers with a reward, the usual
         or else the likeliest one, but without text), `notes`. Means are over the answers
         that have a reward, so they do not compare models that answered different instructions.
 
@@ -121,6 +122,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         }
         for j, member in enumerate(members)
     }
+    few = [] if students else _drawn(matrices, rewards, pool.usual_reward, crowd_at)
     return {
         "pool": pool.path,
         "layout": pool.layout,
@@ -133,6 +135,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
         "without_text": int((~with_text & ~malformed).sum()),
         "duplicates": int(repeated),
         "id_doubted": doubt is not None,
+        "few_answered": bool(few),
         "numbers": _numbers(pool, matrices),
         "models": len(pool.models) - len(students),
         "reward_columns": list(pool.likely_rewards),
@@ -153,7 +156,7 @@ def inspect_pool(pool: Pool, *, crowd: Crowd | None = None, reward: str | None =
             *_markers(pool, list(matrices)),
             *_contradictions(matrices, pool),
             *([empty_line(empty)] if empty else []),
-            *(_drawn(matrices, rewards, pool.usual_reward, crowd_at) if not students else []),
+            *few,
         ],
     }
 

@@ -107,9 +107,15 @@ def drawn_lines(counts: IntArray, models: int, weights: Mapping[str, float]) -> 
     usual = int(np.median(counts)) if counts.size else models
     if not weights.get("difficulty") or 2 * usual > models or usual == models:
         return []
-    fair = {"irt_difficulty" if name == "difficulty" else name: weight for name, weight in weights.items()}
     few = f"a typical instruction has rewards of {usual} of the {models} models"
-    return [f"difficulty depends on which models answered: {few}; {weights_without('', fair)} allows for it"]
+    return [
+        f"difficulty depends on which models answered: {few}; {weights_without('', fair_weights(weights))} allows for it"
+    ]
+
+
+def fair_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weigh the difficulty that allows for which models answered, instead of the other."""
+    return {"irt_difficulty" if name == "difficulty" else name: weight for name, weight in weights.items()}
 
 
 def _noisy_line(name: str, families: int, weights: Mapping[str, float] | None) -> str:
