@@ -557,6 +557,7 @@ def test_a_free_name_makes_a_column_of_texts(tmp_path):
     columns = nested(tmp_path / "pool.jsonl", ["travel", "maths", "7"])
     with open_pool(tmp_path / "pool.jsonl", columns={**columns, "field": "vars.topic"}) as pool:
         assert pool.reward_columns == ("score",)
+        assert "vars.topic is read as field, a column of texts and no reward" in pool.notes
         asked = {"budget": 6, "weights": {"difficulty": 1.0}, "keep": "rewards=1.."}
         clustered = select(pool, Options(cluster_by="field", **asked))
         shared = select(pool, Options(quota="field=travel:1.0", clusters=0, **{**asked, "budget": 3}))
@@ -595,6 +596,16 @@ def test_what_lies_beside_named_values_is_said_to_be_left_out(run, tmp_path):
     told = "left out, beside what --columns names inside objects:"
     said = run("inspect", path, "--columns", columns).err
     assert f"{told} vars.topic, vars.note, by.seed; --columns topic=vars.topic reads vars.topic" in said
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    odd = [{**row, "vars": {"question": row["vars"]["question"], "a,b": "x", "MODEL": "y"}} for row in rows]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in odd), encoding="utf-8")
+    spelt = run(
+        "inspect", tmp_path / "odd.jsonl", "--columns", columns.replace("vars.topic", "vars.MODEL")
+    ).err
+    assert (
+        "vars.a,b" in spelt
+    )  # a name that `--columns` cannot hold, and one of a column that is there, are not proposed
+    assert "reads vars." not in spelt
     every = run("inspect", path, "--columns", f"{columns},topic=vars.topic,note=vars.note,seed=by.seed")
     assert told not in every.err
     assert "topic, note" in every.out

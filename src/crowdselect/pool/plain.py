@@ -202,7 +202,8 @@ class _Rewriting(PlainRows):
             or what not in self._seen
             or not is_number(self._seen[what].kind())
         ]
-        odd = [name for name in odd if not self._is_of_texts(name, named[name])]
+        self._of_texts = {named[name]: name for name in odd if self._is_of_texts(name, named[name])}
+        odd = [name for name in odd if named[name] not in self._of_texts]
         for number in range(len(self._found.files) if odd else 0):
             for at, row in self._read(number, [*self._wanted, *odd]):
                 values = {} if isinstance(row, Broken) else {name: row.get(name) for name in odd}
@@ -308,6 +309,10 @@ class _Rewriting(PlainRows):
                 f"with `columns='instruction={chat}'`"
             )
         notes += self._notes_of_promptfoo() if self._promptfoo else []
+        notes += [
+            f"{name} is read as {what}, a column of texts and no reward"
+            for what, name in self._of_texts.items()
+        ]
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
         notes += [
@@ -372,7 +377,8 @@ def _left_out_beside(names: Sequence[str], columns: Columns) -> str:
     """Say what objects hold beside the values that are named, and how one of these is read."""
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     own = {name: name.rpartition(".")[2] for name in names}
-    free = next((name for name in names if own[name] not in {*PARTS, *columns}), None)
+    known = {*PARTS, *(name.casefold() for name in columns)}
+    free = next((n for n in names if own[n].casefold() not in known and not {",", "="} & set(n)), None)
     how = "" if free is None else f"; `columns='{own[free]}={free}'` reads {free}"
     return f"left out, beside what `columns` names inside objects: {listed}{how}"
 

@@ -72,6 +72,8 @@ class PlainRows(Understood):
         self._decoded = decoded
         self._repairs = Repairs()
         self._seen: dict[str, Seen] = {}
+        self._of_texts: dict[str, str] = {}
+        """What `columns` calls columns of texts that are no part of a row → their names."""
         self._used: set[str] = set()
         self._counts = Counted()
         self._spelt: dict[str, str] = {}
