@@ -8,8 +8,6 @@ from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.modelcolumns import ANSWERS, SCORES, models_in, spelt
 
 _RESPONSE = ANSWERS[0]
-
-
 _FOR_AN_ANSWER = """
     response responses answer answers output outputs completion completions generation generations
     reply replies text texts content
@@ -208,7 +206,6 @@ def _shapes(name: str, models: Collection[str]) -> Iterator[tuple[str, str]]:
             splits.append((first, last, ""))
             splits += [(first, last[:-1], last[-1])] if last[-1] in ")]" else []
         for before, model, after in splits:
-            if spelt(model) in models and _NO_ANSWERS.isdisjoint(
-                map(str.casefold, _words(f"{before} {after}"))
-            ):
+            words = map(str.casefold, _words(f"{before} {after}"))
+            if spelt(model) in models and _NO_ANSWERS.isdisjoint(words):
                 yield f"{before}MODEL{after}", model
