@@ -1,12 +1,38 @@
 """Columns that hold the answers of a model each, under names that do not say so: `antwoord_MODEL` beside `score_MODEL`."""
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.modelcolumns import ANSWERS, SCORES, models_in, spelt
 
 _RESPONSE = ANSWERS[0]
+_FOR_AN_ANSWER = """
+    response responses answer answers output outputs completion completions generation generations
+    reply replies text texts content
+    antwoord antwoorden Antwort Antworten svar svaret besvarelse vastaus vastaukset vastus
+    réponse réponses respuesta respuestas resposta respostas risposta risposte răspuns răspunsuri
+    odpowiedź odpowiedzi odpověď odpovědi odpoveď odpovede odgovor odgovori válasz válaszok
+    ответ ответы відповідь відповіді отговор отговори одговор одговори απάντηση απαντήσεις
+    cevap cevaplar yanıt yanıtlar جواب إجابة الإجابة پاسخ תשובה उत्तर जवाब
+    回答 答案 答复 回复 回覆 回應 回应 応答 返答 解答 답변 대답 응답 คำตอบ jawaban balasan jawapan
+"""  # noqa: RUF001 (Turkish has an i without a dot)
+
+
+def _letters(word: str) -> str:
+    r"""A word in small letters, without accents.
+
+    Example:
+        >>> _letters("Réponse") == _letters("reponse") == _letters("re\u0301ponse")
+        True
+    """
+    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
+
+
+_ANSWER_WORDS = frozenset(map(_letters, _FOR_AN_ANSWER.split()))
+_OF_ANSWERS = frozenset({"generated", "raw"})
+"""Words that change nothing of what these mean."""
 _NO_ANSWERS = frozenset(
     {
         "prompt",
@@ -36,9 +62,9 @@ _NO_ANSWERS = frozenset(
     | {"verdict", "label", "tag", "tags", "category", "type", "lang", "language", "finish", "stop", "reason"}
     | {"status", "error", "errors", "date", "time", "id", "version", "extracted", "parsed"}
 )
-"""Words in the names of texts about an answer, or about what was asked."""
-_FEWEST, _FEW_DIFFERENT = 10, 0.2
-"""From so many texts on, answers are more different than this share of them."""
+"""Words in the names of texts about an answer, or about what was asked: not even asked about."""
+_BEFORE, _AFTER = re.compile(r".*[^\W_].*[\s_.:-][(\[]?"), re.compile(r"[\s_.:-].*[^\W_].*")
+"""What stands before the name of a model in that of a column, or after it."""
 
 
 def named_columns(columns: Columns, named: Mapping[str, str]) -> dict[str, str]:
@@ -80,7 +106,8 @@ def texts_by_model(columns: Columns, taken: Collection[str]) -> dict[str, dict[s
         taken: Those that are parts of a row.
 
     Returns:
-        What the columns are called, `antwoord_MODEL` → model → column; those first that each model with a score has.
+        What the columns are called, `antwoord_MODEL` → model → column; those first whose names mean answers, then those of the
+        most models.
 
     Example:
         >>> numbers = {"score_oak": Kind("number"), "score_elm": Kind("number")}
@@ -101,7 +128,7 @@ def texts_by_model(columns: Columns, taken: Collection[str]) -> dict[str, dict[s
         for shape, model in _shapes(name, scored):
             found.setdefault(shape, {})[model] = name
     several = {shape: own for shape, own in found.items() if len(own) > 1}
-    return dict(sorted(several.items(), key=lambda item: -len(item[1])))
+    return dict(sorted(several.items(), key=lambda item: (not mean_answers(item[0]), -len(item[1]))))
 
 
 def is_whole(columns: Columns, texts: Mapping[str, str]) -> bool:
@@ -114,14 +141,17 @@ def is_whole(columns: Columns, texts: Mapping[str, str]) -> bool:
     return {*map(spelt, texts)} == set(_scored(columns))
 
 
-def are_answers(texts: Sequence[str]) -> bool:
-    """Say whether the texts of a column may be answers: as good as none recurs as labels do.
+def mean_answers(shape: str) -> bool:
+    """Say whether columns hold answers by what they are called, in one of several languages.
 
     Example:
-        >>> are_answers(["stop", "length"] * 50), are_answers([f"It is {n}." for n in range(100)])
-        (False, True)
+        >>> mean_answers("antwoord_MODEL"), mean_answers("MODEL Réponse"), mean_answers("MODEL_raw_output")
+        (True, True, True)
+        >>> mean_answers("MODEL_url"), mean_answers("antwoord_url_MODEL"), mean_answers("raw_MODEL")
+        (False, False, False)
     """
-    return len(texts) < _FEWEST or len(set(texts)) > _FEW_DIFFERENT * len(texts)
+    words = {*map(_letters, _words(shape.replace("MODEL", "")))}
+    return bool(words & _ANSWER_WORDS) and words <= _ANSWER_WORDS | _OF_ANSWERS
 
 
 def response_of(model: str) -> str:
@@ -156,18 +186,26 @@ def _models_of(name: str, words: Sequence[str]) -> set[str]:
     return {*map(spelt, models_in(name, words).values())}
 
 
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\s_.:()\[\]-]+", name)
+
+
 def _shapes(name: str, models: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What a column may be called with MODEL for the model, and the model as it is written there."""
-    for model in models:
-        written = re.escape(model).replace("_", "[_ ]")
-        match = re.fullmatch(
-            rf"(?:(?P<before>.*[^\W_].*?[\s_.:-]+[(\[]?)(?P<last>{written})[)\]]?|(?P<first>{written})(?P<after>[\s_.:-]+[(\[]?.*[^\W_].*))",
-            name,
-            re.IGNORECASE,
-        )
-        if match is None:
-            continue
-        own = match["last"] or match["first"]
-        shape = f"{match['before']}MODEL" if match["last"] else f"MODEL{match['after']}"
-        if _NO_ANSWERS.isdisjoint(re.split(r"[\W_]+", shape.replace("MODEL", "").casefold())):
-            yield shape, own
+    """What a column may be called with MODEL for the model, and the model as it is written there.
+
+    The places where a model may begin or end are looked up, rather than each model looked for: a pool may have hundreds.
+
+    Example:
+        >>> list(_shapes("svar_oak_7b", {"oak_7b", "7b", "svar"})), list(_shapes("Oak 7b (svar)", {"oak_7b"}))
+        ([('MODEL_oak_7b', 'svar'), ('svar_MODEL', 'oak_7b'), ('svar_oak_MODEL', '7b')], [('MODEL (svar)', 'Oak 7b')])
+    """
+    for at in range(1, len(name)):
+        first, last = name[:at], name[at:]
+        splits = [("", first, last)] if _AFTER.fullmatch(last) else []
+        if _BEFORE.fullmatch(first):
+            splits.append((first, last, ""))
+            splits += [(first, last[:-1], last[-1])] if last[-1] in ")]" else []
+        for before, model, after in splits:
+            words = map(str.casefold, _words(f"{before} {after}"))
+            if spelt(model) in models and _NO_ANSWERS.isdisjoint(words):
+                yield f"{before}MODEL{after}", model

@@ -9,8 +9,8 @@ from itertools import islice
 from crowdselect.errors import InputError, LayoutError
 from crowdselect.names import read_name
 from crowdselect.pool.answercolumns import (
-    are_answers,
     is_whole,
+    mean_answers,
     named_columns,
     naming,
     response_of,
@@ -120,33 +120,22 @@ class Understood:
         self._paths |= {name: (own,) for name, own in called.items()}
 
     def _with_answers(self, names: Names) -> Names:
-        """Take the only texts that all models with a score have for their answers, and say so; of others say what reads them."""
+        """Take the only texts that are called answers, of all models with a score, for these, and say so; of others say what reads them."""
         notes = tuple(f"{name} is taken for {what}" for what, name in self._called.items())
         names = replace(names, notes=(*names.notes, *notes))
         if names.model is not None or names.response is not None or self._how.model is not None:
             return names
         shapes = texts_by_model(self._columns, names.taken)
-        likely = {shape: texts for shape, texts in shapes.items() if self._may_be_answers(texts)}
-        whole = [shape for shape, texts in likely.items() if is_whole(self._columns, texts)]
-        if len(whole) == 1 == len(likely):
-            self._rename({response_of(model): name for model, name in likely[whole[0]].items()})
-            return replace(names, notes=(*names.notes, f"{whole[0]} is taken for the answers"))
+        likely = [shape for shape in shapes if mean_answers(shape)]
+        if len(likely) == 1 and is_whole(self._columns, shapes[likely[0]]):
+            self._rename({response_of(model): name for model, name in shapes[likely[0]].items()})
+            return replace(names, notes=(*names.notes, f"{likely[0]} is taken for the answers"))
         told = [f"texts of models, not read: {' and '.join(shapes)}"] if shapes else []
         told += [
             f"if the answers are in {shape}, name them with {naming(shapes[shape])}"
             for shape in [*shapes][:1]
         ]
         return replace(names, notes=(*names.notes, *told))
-
-    def _may_be_answers(self, texts: Mapping[str, str]) -> bool:
-        """Whether what the first rows hold in the columns of models may be answers."""
-        seen: dict[str, list[str]] = {name: [] for name in texts.values()}
-        for _, row in islice(self._read(0, list(seen)), _FIRST_ROWS):
-            values = {} if isinstance(row, Broken) else {name: row.get(name) for name in seen}
-            for name, value in values.items():
-                if value is not None:
-                    seen[name].append(str(value))
-        return all(map(are_answers, seen.values()))
 
     def _without_objects(self) -> InputError:
         for file in self._found.files:
@@ -261,7 +250,8 @@ class Understood:
             raise
         if form.many or form.side_by_side > 1:
             slips = {name for name, kind in columns.items() if kind.slips}
-            others = {n for n in columns if is_score(n) and not is_named_as(n, form.taken - {n})}
+            texts = [name for name, kind in columns.items() if kind.name == "text"]
+            others = {n for n in texts if is_score(n) and not is_named_as(n, form.taken - {n})}
             others = others if form.name in {"matrix", "column pairs"} else set()
             self._refuse_text_scores(names.taken | (form.taken - slips) | others, every=False)
         if form.name == "matrix":
