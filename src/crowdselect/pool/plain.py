@@ -40,7 +40,7 @@ from crowdselect.pool.textscores import REWARD, are_written_scores, for_each_fil
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 17  # of what is written here: another one is written anew
+_VERSION = 18  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _LISTED = 5  # names
@@ -308,6 +308,7 @@ class _Rewriting(PlainRows):
                 f"with `columns='instruction={chat}'`"
             )
         notes += self._notes_of_promptfoo() if self._promptfoo else []
+        notes += self._notes_of_lists()
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
         notes += [
@@ -334,6 +335,15 @@ class _Rewriting(PlainRows):
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes
+
+    def _notes_of_lists(self) -> list[str]:
+        """What lists of numbers may be rewards, and are not read since one is shorter or longer than the answers beside it."""
+        read = () if self._form is None else self._form.fields
+        return [
+            f"not read: {name}, which has {place}; if it is a reward, name it with `columns='reward={name}'`"
+            for name, place in self._nearly_beside.items()
+            if name not in read
+        ]
 
     def _notes_of_promptfoo(self) -> list[str]:
         """What is not read of results of promptfoo."""
