@@ -104,8 +104,8 @@ def test_a_list_of_another_length_names_file_row_and_column(form: str, tmp_path:
     path = write(tmp_path, rows, "parquet")
     told = rf"^{re.escape(str(path))}: row 5: rm has 3 values for 2 answers; 1 of 12 rows is malformed"
     with pytest.raises(InputError, match=told):
-        open_pool(path)
-    with open_pool(path, skip_invalid=True) as pool:
+        open_pool(path, columns={"reward": "rm"})
+    with open_pool(path, columns={"reward": "rm"}, skip_invalid=True) as pool:
         assert pool.malformed == 1
 
 
@@ -300,3 +300,114 @@ def test_columns_of_models_may_be_named_one_by_one(kind: str, tmp_path: Path) ->
     rows = [json.loads(json.dumps(row).replace("score_", "cijfer_")) for row in wide()]
     named = {f"response_{m}": f"antwoord_{m}" for m in MODELS} | {f"score_{m}": f"cijfer_{m}" for m in MODELS}
     check(write(tmp_path, rows, kind), columns=named)
+
+
+# Lists of numbers that are of the answers, and others
+
+
+@TYPED
+@FORMS
+def test_lists_as_long_as_the_answers_in_most_rows_are_told_and_not_read(
+    form: str, kind: str, tmp_path: Path
+) -> None:
+    rows = listed(form)
+    rows[4]["rm"].append(9.0)
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert "rm" not in pool.reward_columns
+        told = "not read: rm, which has 3 values for 2 answers in row 5; if it is a reward, name it with"
+        assert any(note.startswith(told) for note in pool.notes)
+
+
+def test_lists_of_samples_as_long_as_these_in_most_rows_are_no_rewards(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"prompt": f"Do {i}", "model": "oak", "responses": ["a", "b"], "scores": [i, 1], "other": [0.5, 1.0]}
+        for i in range(N)
+    ]
+    rows[4]["other"] = [1.0]
+    with open_pool(write(tmp_path, rows, "jsonl")) as pool:
+        assert pool.reward_columns == ("scores",)
+        assert any(note.startswith("not read: other, which has 1 values") for note in pool.notes)
+
+
+@TYPED
+@FORMS
+def test_lists_of_another_length_in_later_rows_are_missing_there(
+    form: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crowdselect.pool.understood._FIRST_ROWS", 5)
+    rows = listed(form)
+    rows[7]["rm"].append(9.0)
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        at = {text: row.tolist() for text, row in zip(pool.instructions(), pool.scores("rm"), strict=True)}
+        lost = [sum(map(math.isnan, at[row["instruction"]])) for row in rows]
+        assert lost == [2 if i == 7 else 0 for i in range(N)]
+        assert "1 of the lists rm not as long as the answers beside: missing values" in pool.notes
+
+
+NO_REWARDS = (
+    *("timestamps", "latencies", "lengths", "seeds", "prices", "embedding", "embeddings", "temperatures"),
+    *("logprobs", "order", "turn_ids", "indices", "costs"),
+)
+
+
+@TYPED
+@pytest.mark.parametrize("name", NO_REWARDS)
+def test_lists_of_what_is_no_reward_by_its_name_are_none(name: str, kind: str, tmp_path: Path) -> None:
+    rows = [{name if key == "rm" else key: value for key, value in row.items()} for row in listed("objects")]
+    path = write(tmp_path, rows, kind)
+    with open_pool(path) as pool:
+        assert name not in pool.reward_columns
+        assert "rewards in" not in str(pool.read_as)
+    check(path, "reward", columns={"reward": name})
+
+
+@pytest.mark.parametrize("name", ["losses", "perplexities", "perplexity"])
+def test_lists_that_are_better_where_lower_need_a_direction(name: str, tmp_path: Path) -> None:
+    rows = [{name if key == "rm" else key: value for key, value in row.items()} for row in listed("objects")]
+    path = write(tmp_path, rows, "jsonl")
+    with pytest.raises(RewardError, match=f"`reward={name}:down` where lower is better"):
+        open_pool(path).scores()
+    check(path, f"{name}:up")
+
+
+@ALL
+def test_a_list_called_as_a_number_of_each_answer_leaves_that_as_it_is(kind: str, tmp_path: Path) -> None:
+    rows = listed("tidy", rating=lambda i: [0.5, 0.25])
+    for i, row in enumerate(rows):
+        del row["rm"]
+        for answer in row["completions"]:
+            answer["rating"] = right(i, answer["model"])
+    path = write(tmp_path, rows, kind)
+    check(path, "rating")
+    with open_pool(path) as pool:
+        told = "not read: the column rating, since answers in completions have a rating of their own"
+        assert told in str(pool.read_as)
+
+
+@TYPED
+@pytest.mark.parametrize("name", ["embedding", "grid"])
+@pytest.mark.parametrize("form", ["texts", "tidy"])
+def test_lists_that_have_nothing_to_do_with_the_answers_leave_a_tidy_pool_tidy(
+    form: str, name: str, kind: str, tmp_path: Path
+) -> None:
+    rows = listed(form, **{name: lambda i: [0.5, float(i)] if name == "embedding" else [0.5] * 7})
+    names = {"rm": "ratings", "model_names": "generation_models"}
+    rows = [{names.get(key, key): value for key, value in row.items()} for row in rows]
+    if form == "tidy":
+        rows = [{key: value for key, value in row.items() if key != "ratings"} for row in rows]
+    with open_pool(write(tmp_path, rows, kind)) as pool:
+        assert pool.read_as is None
+        assert name not in pool.reward_columns
+
+
+def test_a_list_beside_named_rewards_is_not_called_one(tmp_path: Path) -> None:
+    rows = listed("tidy", votes=lambda i: [i % 3, 1])
+    for i, row in enumerate(rows):
+        del row["rm"]
+        for answer in row["completions"]:
+            answer["rating"] = right(i, answer["model"])
+    path = write(tmp_path, rows, "jsonl")
+    check(path)
+    with open_pool(path) as pool:
+        assert "rewards in" not in str(pool.read_as)
+        assert set(pool.reward_columns) == {"rating", "sure", "votes"}

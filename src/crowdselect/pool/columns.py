@@ -47,7 +47,7 @@ class Kind:
     asks: bool = False
     """The texts are conversations, written as JSON, that end with what a user says."""
     beside: bool = False
-    """A list of numbers, as long as that of the answers in most of the first rows."""
+    """A list of numbers, as long as that of the answers in all of the first rows."""
 
 
 Columns = Mapping[str, Kind]

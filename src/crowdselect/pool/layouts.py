@@ -69,6 +69,7 @@ _WHOLE = re.compile(r"overall|(?<![a-z])total(?![a-z])", re.IGNORECASE)
 _FACTS = frozenset(
     {"index", "idx", "level_0", "turns", "year", "seed", "temperature", "top_p"}
     | {"timestamp", "tstamp", "created", "toxic", "redacted", "failure_reason"}
+    | {"embedding", "logprob", "order"}
 )
 """Numbers that tell of the instruction or of how it was answered, not of how good an answer is."""
 
@@ -218,7 +219,19 @@ def no_reward(name: str) -> bool:
     Example:
         >>> no_reward("best_idx"), no_reward("cancelled_annotations"), no_reward("total_score"), no_reward("helpful")
         (True, True, False, False)
+        >>> no_reward("latencies"), no_reward("turn_ids"), no_reward("scores")
+        (True, True, False)
     """
+    return any(_is_no_reward(each) for each in (name, *_singulars(name)))
+
+
+def _singulars(name: str) -> list[str]:
+    """What a name may be the plural of."""
+    endings = {"ies": "y", "ices": "ex", "es": "", "s": ""}
+    return [name.removesuffix(end) + one for end, one in endings.items() if name.endswith(end)]
+
+
+def _is_no_reward(name: str) -> bool:
     name = _in_words(name)
     good = _GOOD.search(name) is not None
     counts = _PLACES.fullmatch(name) is not None or (_TOTALS.fullmatch(name) is not None and not good)

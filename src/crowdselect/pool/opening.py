@@ -30,6 +30,7 @@ from crowdselect.pool.layouts import (
     LAYOUTS,
     detect,
     may_be_model,
+    no_reward,
     plain_view,
     view,
 )
@@ -43,7 +44,7 @@ from crowdselect.pool.plainrows import OWN
 from crowdselect.pool.promptfoo import is_promptfoo
 from crowdselect.pool.rendered import DECODED_BEGINNINGS
 from crowdselect.pool.rowfiles import arrow_batches, arrow_reader, dialect_of, is_document
-from crowdselect.pool.rowforms import CALLS, are_numbers
+from crowdselect.pool.rowforms import CALLS, are_numbers, must_fit
 from crowdselect.pool.source import FINITE, NUMBER, TEXT_PARTS, BrokenRowError, Source
 from crowdselect.pool.textscores import written_scores
 from crowdselect.pool.views import Tall, View
@@ -329,6 +330,8 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
         return None
     if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
         return None
+    if name in _LISTED and _has_scores_beside(source, _LISTED[name], how):
+        return None
     texts = [n for n, kind in columns.items() if kind.name in {"text", "mixed"} and n not in TEXT_PARTS]
     if name == "matrix" and (
         any(may_be_model(n, how.known_models) and not may_be_model(n) for n in columns)
@@ -443,7 +446,7 @@ def _usual_ultrafeedback(columns: Columns) -> bool:
     unusual = apart & set(item.fields) or any(map(is_finish, item.fields))
     texts = all(item.fields[name].name == "text" for name in ("model", "response"))
     numbers = any(kind.name == "number" for kind in item.fields.values())
-    return not unusual and texts and numbers and not any(map(are_numbers, columns.values()))
+    return not unusual and texts and numbers
 
 
 def _usual_distilabel(columns: Columns) -> bool:
@@ -454,8 +457,25 @@ def _usual_distilabel(columns: Columns) -> bool:
     }
     kinds = {name: "" if item is None else item.name for name, item in lists.items()}
     usual = {"generations": {"text"}, "generation_models": {"text"}, "ratings": {"number"}}
-    others = any(are_numbers(kind) for name, kind in columns.items() if name not in usual)
-    return all(kind in usual[name] for name, kind in kinds.items()) and "ratings" in kinds and not others
+    return all(kind in usual[name] for name, kind in kinds.items()) and "ratings" in kinds
+
+
+_LISTED = {"ultrafeedback": ("completions",), "distilabel": ("generations", "ratings")}
+"""Layouts whose answers are lists: that of the answers, and those of their numbers that SQL reads."""
+
+
+def _has_scores_beside(source: Source, read: tuple[str, ...], how: HowRead) -> bool:
+    """Whether another list of numbers may be of the answers: by its name, or as long as theirs in most of the first rows."""
+    answers, *_ = read
+    lists = [name for name, kind in source.columns.items() if are_numbers(kind) and name not in read]
+    if any(must_fit(name, how) for name in lists):
+        return True
+    tests = [f"len({quote(name)}) = len({quote(answers)})" for name in lists if not no_reward(name)]
+    if not tests or not source.row_count:
+        return False
+    with closing(source.batches(*tests, rows=_FIRST_ROWS)) as batches:
+        fits = next(batches).columns
+    return any(2 * each.true_count > len(each) - each.null_count for each in fits)
 
 
 def _usual_zoo(columns: Columns) -> bool:

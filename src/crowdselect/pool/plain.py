@@ -313,6 +313,7 @@ class _Rewriting(PlainRows):
             f"{name} is read as {what}, a column of texts and no reward"
             for what, name in self._of_texts.items()
         ]
+        notes += self._notes_of_lists()
         if self._counters:
             notes.append(f"left out, a number of the row: {', '.join(self._counters)}")
         notes += [
@@ -339,6 +340,15 @@ class _Rewriting(PlainRows):
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes
+
+    def _notes_of_lists(self) -> list[str]:
+        """What lists of numbers may be rewards, and are not read since one is shorter or longer than the answers beside it."""
+        read = () if self._form is None else self._form.fields
+        return [
+            f"not read: {name}, which has {place}; if it is a reward, name it with `columns='reward={name}'`"
+            for name, place in self._nearly_beside.items()
+            if name not in read
+        ]
 
     def _notes_of_promptfoo(self) -> list[str]:
         """What is not read of results of promptfoo."""

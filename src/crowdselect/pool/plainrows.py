@@ -46,6 +46,7 @@ UNGRADED = (
     "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
 )
 YAML = "prompts of promptfoo are messages in YAML, which are read as one text; write them as JSON to read them as messages"
+UNFIT = "not as long as the answers beside: missing values"
 UNNAMED = "answers without a model are left out; others of their rows have one"
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
@@ -122,6 +123,8 @@ class PlainRows(Understood):
         asked = self._asked(row)
         self._check_id(own, row)
         answers = self._answers_of(row)
+        for name in () if self._form is None else self._form.unfit(row):
+            self._counts.add(f"of the lists {name} {UNFIT}")
         plain = [self._answer(answer, asked) for answer in answers]
         carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
         carried |= {own: self._scalar(own, value_at(row, path)) for own, path in self._inner.items()}

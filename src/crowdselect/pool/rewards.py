@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 _LOWER = re.compile(
-    r"difficulty|fail|error|loss|ppl|(?<![a-z])(rank|ranking|place|position|rang|platz)s?(?![a-z])|順位",
+    r"difficulty|fail|error|loss|ppl|perplexit(y|ies)|(?<![a-z])(rank|ranking|place|position|rang|platz)s?(?![a-z])|順位",
     re.IGNORECASE,
 )  # names of what is better, or may be, when it is lower
 _GRADES = re.compile(r"grades?|points?|marks?", re.IGNORECASE)

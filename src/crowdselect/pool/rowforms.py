@@ -9,7 +9,7 @@ from crowdselect.finish import finish_in, is_finish
 from crowdselect.pool.columns import Columns, Kind
 from crowdselect.pool.content import written
 from crowdselect.pool.howread import PARTS, HowRead
-from crowdselect.pool.layouts import NO_MODELS, no_reward
+from crowdselect.pool.layouts import NO_MODELS, no_reward, says_reward
 from crowdselect.pool.parts import ANSWER_LISTS, MODEL_LISTS, Names, is_scalar
 from crowdselect.pool.rowfiles import Row, number_of
 from crowdselect.pool.textscores import wants_number
@@ -61,6 +61,8 @@ class Fitted:
     """A row holds all answers of an instruction; otherwise several rows may be of one."""
     parted: Callable[[Row], Iterable[Row]] | None = None
     """Makes the rows that are read of each row of the file; None = they are these."""
+    unfit: Callable[[Row], Iterable[str]] = lambda _: ()
+    """Which lists beside the answers of a row are shorter or longer than theirs, so that their values are missing."""
     side_by_side: int = 1
     """How many answers of a row stand beside each other, where other rows may be of the same instruction."""
 
@@ -141,6 +143,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         for n, kind in columns.items()
         if kind.name == "list" and n != name and (n not in names.taken or n == names.finish_reason)
     }
+    read = _read_beside(lists, how) if name == list_of_answers(columns, how) else lists
     ends = (*([] if names.finish_reason is None else [names.finish_reason]), *_FINISHES)
     whole = None if names.finish_reason in lists else names.finish_reason
     item = columns[name].item
@@ -149,7 +152,7 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
     def answers(row: Row) -> Iterator[Answer]:
         model = how.model if names.model is None else text_of(row.get(names.model))
         texts: list[Any] = row.get(name) or []
-        for at, values in enumerate(_beside(row, name, lists, how)):
+        for at, values in enumerate(_beside(row, name, read, how)):
             if isinstance(texts[at], dict):
                 values |= {n: texts[at].get(n) for n in inner}
             finish = next((values.pop(name) for name in ends if name in values), row.get(whole or ""))
@@ -163,7 +166,8 @@ def fit_samples(columns: Columns, names: Names, how: HowRead) -> Fitted | None:
         answers=answers,
         names=replace(names, notes=(*names.notes, *unread)),
         taken=frozenset({name, *lists}),
-        fields=tuple(dict.fromkeys(n for n in (*_called(lists, how).values(), *inner) if n not in ends)),
+        fields=tuple(dict.fromkeys(n for n in (*_called(read, how).values(), *inner) if n not in ends)),
+        unfit=_unfit(name, lists),
     )
 
 
@@ -204,7 +208,7 @@ def _beside(row: Row, answers: str, lists: Mapping[str, Kind], how: HowRead) -> 
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != len(texts):
-            if _must_fit(name, lists[name], how):
+            if must_fit(name, how):
                 count = len(values) if isinstance(values, list) else "no list of"
                 raise MalformedError(f"{name} has {count} values for {len(texts)} answers")
             continue
@@ -220,10 +224,34 @@ def _called(lists: Iterable[str], how: HowRead) -> dict[str, str]:
     return {name: rewards.get(name, name) for name in lists}
 
 
-def _must_fit(name: str, kind: Kind, how: HowRead) -> bool:
-    """Whether a list beside the answers has to be as long as theirs: one of rewards, by its name, its lengths, or as one is named."""
-    named = REWARD_LISTS.fullmatch(name) is not None or name in _rewards_named(how)
-    return named or (kind.beside and not no_reward(name))
+def _unfit(answers: str, lists: Mapping[str, Kind]) -> Callable[[Row], list[str]]:
+    """Make what names the lists of a row that were as long as the answers in the first rows, and are not in it."""
+    beside = [name for name, kind in lists.items() if kind.beside]
+
+    def unfit(row: Row) -> list[str]:
+        texts = row.get(answers) or []
+        return [n for n in beside if isinstance(row.get(n), list) and len(row[n]) != len(texts)]
+
+    return unfit
+
+
+def must_fit(name: str, how: HowRead) -> bool:
+    """Say whether a list beside the answers has to be as long as theirs: one of rewards by its name, or that is named as one.
+
+    Example:
+        >>> must_fit("scores", HowRead()), must_fit("rm", HowRead()), must_fit("rm", HowRead(columns={"reward": "rm"}))
+        (True, False, True)
+    """
+    return REWARD_LISTS.fullmatch(name) is not None or name in _rewards_named(how)
+
+
+def _read_beside(lists: Mapping[str, Kind], how: HowRead) -> dict[str, Kind]:
+    """The lists whose values are those of the answers: but for numbers that are not as many, all."""
+    return {
+        name: kind
+        for name, kind in lists.items()
+        if kind.beside or not are_numbers(kind) or must_fit(name, how)
+    }
 
 
 def _rewards_named(how: HowRead) -> set[str]:
@@ -242,7 +270,7 @@ def are_numbers(kind: Kind) -> bool:
 
 
 def list_of_answers(columns: Columns, how: HowRead) -> str | None:
-    """Find the list that holds the answers of a row, each with its model or beside a list of models; None = there is none."""
+    """Find the list that holds the answers of a row; None = there is none."""
     named = how.named.get("completions") or how.named.get("generations")
     if named is not None:
         return named
@@ -262,13 +290,14 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
     if name is None or models is None or item is None or "model" in item.fields:
         return None
     lists = {n: kind for n, kind in columns.items() if kind.name == "list" and n not in {name, models}}
+    read = _read_beside(lists, how)
 
     def answers(row: Row) -> Iterator[Answer]:
         texts, by = row.get(name) or [], row.get(models) or []
         if texts and len(by) != len(texts):
             raise MalformedError(f"{models} has {len(by)} values for {len(texts)} answers")
         count: dict[str, int] = {}
-        for at, values in enumerate(_beside(row, name, lists, how)):
+        for at, values in enumerate(_beside(row, name, read, how)):
             model = text_of(by[at])
             if model is None:
                 yield Answer(None, unnamed=f"a name in {models} is missing")
@@ -277,7 +306,7 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
             finish = next((values.pop(name) for name in _FINISHES if name in values), None)
             yield Answer(model, texts[at], sample_again(count[model]), values, finish_reason=finish)
 
-    scored = _rewards_in(lists, how)
+    scored = _rewards_in(read, how)
     taken = {name, models, *lists} - names.taken
     judge = {"model_name", "model"} & set(columns) - {models}
     note = tuple(f"{judge_name} is taken for the judge" for judge_name in sorted(judge))
@@ -287,14 +316,17 @@ def fit_distilabel(columns: Columns, names: Names, how: HowRead) -> Fitted | Non
         answers=answers,
         names=names.without_answer(*note, *unread_numbers(_items(lists))),
         taken=frozenset(taken | judge),
-        fields=tuple(called for name, called in _called(lists, how).items() if name not in _FINISHES),
+        fields=tuple(called for name, called in _called(read, how).items() if name not in _FINISHES),
+        unfit=_unfit(name, read),
         many=True,
     )
 
 
-def _rewards_in(lists: Mapping[str, Kind], how: HowRead) -> str:
-    """Name the lists of rewards beside the answers, for a line to the user."""
-    rewards = [name for name, kind in lists.items() if _must_fit(name, kind, how)]
+def _rewards_in(lists: Mapping[str, Kind], how: HowRead, own: Iterable[str] = ()) -> str:
+    """Name the lists of rewards beside the answers, for a line to the user; where nothing else is one by its name, all that may be."""
+    rewards = [name for name in lists if must_fit(name, how)]
+    if not rewards and not any(map(says_reward, own)):
+        rewards = [name for name, kind in lists.items() if kind.beside and not no_reward(name)]
     return f", rewards in {', '.join(rewards)}" if rewards else ""
 
 
@@ -317,6 +349,11 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
     own = own_fields(fields, text, but=(by,))
     lists = _scores_beside(columns, {name, *names.taken}, how)
     lists = {n: kind for n, kind in lists.items() if n not in own or n in _rewards_named(how)}
+    twice = {n for n in own if is_number(fields[n]) and not is_number(columns.get(n, fields[n]))}
+    twice -= {*lists, *names.taken}
+    told = [
+        f"not read: the column {n}, since answers in {name} have a {n} of their own" for n in sorted(twice)
+    ]
 
     def answers(row: Row) -> Iterator[Answer]:
         found = row.get(name) or []
@@ -335,10 +372,11 @@ def fit_ultrafeedback(columns: Columns, names: Names, how: HowRead) -> Fitted | 
 
     return Fitted(
         name="ultrafeedback",
-        says=f"an instruction per row, answers in the list {name}{_rewards_in(lists, how)}",
+        says=f"an instruction per row, answers in the list {name}{_rewards_in(lists, how, own)}",
         answers=answers,
-        names=names.without_answer(*unread_numbers(fields)),
-        taken=frozenset({name, "models", *lists} & set(columns)),
+        names=names.without_answer(*unread_numbers(fields), *told),
+        taken=frozenset({name, "models", *lists, *twice} & set(columns)),
+        unfit=_unfit(name, lists),
         fields=tuple(dict.fromkeys((*own, *_called(lists, how).values()))),
         many=True,
     )
@@ -349,7 +387,9 @@ def _scores_beside(columns: Columns, but: Collection[str], how: HowRead) -> dict
     return {
         name: kind
         for name, kind in columns.items()
-        if name not in but and are_numbers(kind) and (kind.beside or _must_fit(name, kind, how))
+        if name not in but
+        and are_numbers(kind)
+        and (must_fit(name, how) or (kind.beside and not no_reward(name)))
     }
 
 

@@ -23,7 +23,7 @@ from crowdselect.pool.forms import fitted, no_instruction, textless
 from crowdselect.pool.goldanswers import GoldAnswer
 from crowdselect.pool.howread import LISTS, PARTS, HowRead
 from crowdselect.pool.inner import finish_beside, list_on_the_way, parts_inside, path_to, value_at, within
-from crowdselect.pool.layouts import FEWEST_COUNTED
+from crowdselect.pool.layouts import FEWEST_COUNTED, no_reward
 from crowdselect.pool.lmeval import Log, columns_in, rows_in
 from crowdselect.pool.modelcolumns import is_named_as, is_score
 from crowdselect.pool.parts import Names, may_be_nested, names_of
@@ -37,7 +37,7 @@ from crowdselect.pool.promptfoo import (
     without_scores,
 )
 from crowdselect.pool.rowfiles import Broken, Row, columns_of, is_index, rows_of
-from crowdselect.pool.rowforms import Fitted, are_numbers, list_of_answers
+from crowdselect.pool.rowforms import Fitted, are_numbers, list_of_answers, must_fit
 from crowdselect.pool.textscores import for_each_file, wants_number, written_scores
 
 _FIRST_ROWS = 1000  # by which a list is seen to stand beside that of the answers
@@ -81,6 +81,8 @@ class Understood:
         self._columns |= {name: at[1] for name, at in inside.items() if at is not None}
         self._rename(self._called)
         self._bare = self._bare_question() if found.kind == "lm-eval" else None
+        self._nearly_beside: dict[str, str] = {}
+        """Lists of numbers as long as the answers in most of the first rows → where one is not."""
         self._columns |= {
             name: replace(self._columns[name], beside=True) for name in self._lists_beside_answers()
         }
@@ -172,20 +174,27 @@ class Understood:
         return [name for what, name in self._how.named.items() if what in {"instruction", "messages"}]
 
     def _lists_beside_answers(self) -> list[str]:
-        """The lists of numbers that are as long as the list of answers in most of the first rows that have both."""
+        """The lists of numbers that are as long as the list of answers in all of the first rows that have both."""
         answers = list_of_answers(self._columns, self._how)
         lists = [name for name, kind in self._columns.items() if are_numbers(kind) and name != answers]
         if answers is None or not lists:
             return []
         fits = dict.fromkeys(lists, 0)  # the rows where it is as long, less those where it is not
-        for _, row in islice(self._read(0, [answers, *lists]), _FIRST_ROWS):
+        unfit: dict[str, str] = {}
+        for at, row in islice(self._read(0, [answers, *lists]), _FIRST_ROWS):
             texts = None if isinstance(row, Broken) else row.get(answers)
             if isinstance(row, Broken) or not isinstance(texts, list):
                 continue
             for name in lists:
                 if isinstance(values := row.get(name), list):
-                    fits[name] += 1 if len(values) == len(texts) else -1
-        return [name for name, count in fits.items() if count > 0]
+                    is_one_each = len(values) == len(texts)
+                    fits[name] += 1 if is_one_each else -1
+                    if not is_one_each:
+                        unfit.setdefault(name, f"{len(values)} values for {len(texts)} answers in row {at}")
+        likely = [name for name, count in fits.items() if count > 0]
+        named = {name for name in lists if no_reward(name) or must_fit(name, self._how)}
+        self._nearly_beside = {name: unfit[name] for name in likely if name in unfit and name not in named}
+        return [name for name in likely if name not in unfit]
 
     def _may_be_nested(self, name: str) -> bool:
         """Whether texts of a column may be lists or objects: by its name, or by what it, or something inside it, is named as."""
