@@ -314,7 +314,10 @@ def test_a_list_of_errors_is_of_each_answer(more: Row, tmp_path: Path) -> None:
 def test_all_errors_and_rewards_are_looked_at_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [json.loads(line) for line in pool_of(tmp_path / "p.jsonl", judged).read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in pool_of(tmp_path / "p.jsonl", lambda n, _: (n, None)).read_text().splitlines()
+    ]
     more = {f"score_{at}": at for at in range(5)} | {f"error_{at}_text": None for at in range(5)}
     columns = [name for name in more if name.startswith("error")]
     path = lines(tmp_path / "pool.jsonl", [row | more | dict.fromkeys(columns, row["model"]) for row in rows])
