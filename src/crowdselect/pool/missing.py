@@ -113,12 +113,12 @@ def _here(value: str, told: str) -> str:
 
 
 def _ends(value: str, told: str) -> tuple[str, ...]:
-    """SQL of the lowest reward, the lowest beside an error, the number of different ones, and the number beside errors."""
+    """SQL of the lowest reward, the highest, the lowest beside an error, and how many are beside errors."""
     here = _here(value, told)
     return (
         f"min({value})",
+        f"max({value})",
         f"min({value}) FILTER ({here})",
-        f"count(DISTINCT {value})",
         f"count(*) FILTER ({here})",
     )
 
@@ -128,15 +128,16 @@ def _beside_error(
 ) -> str | None:
     (name, value), (told_in, told) = reward, error
     here = _here(value, told)
-    lowest, own, distinct, count = ends
-    if count < _FEWEST or own > lowest or distinct < 2 or not math.isfinite(lowest):
+    lowest, highest, own, count = ends
+    if count < _FEWEST or own > lowest or lowest == highest or not math.isfinite(lowest):
         return None  # a reward that is infinite is refused where it is read
     low = f"{value} = {lowest!r}"
-    alike, others, text = (
+    alike, others, distinct, text = (
         column[0].as_py()
         for column in source.fetch(
             f"count(*) FILTER ({here} AND {low})",
             f"count(*) FILTER (NOT {here} AND {low})",
+            f"count(DISTINCT {value})",
             f"mode({told}) FILTER ({here} AND {low})",
         ).columns
     )
