@@ -302,7 +302,7 @@ def test_a_side_without_a_model_is_left_out_alone(kind: str, tmp_path: Path) -> 
     with open_pool(path, skip_invalid=True) as pool:
         assert set(pool.left_out()) == {None}
         assert pool.malformed == 0
-        said = "1 answers without a model are left out; others of their rows have one"
+        said = "1 answer without a model is left out; others of its row have one"
         assert said in pool.notes
 
 

@@ -156,7 +156,7 @@ def test_what_is_asked_is_the_whole_prompt(tmp_path):
         assert asked["3"].messages() == [user("c")]
         assert "4" not in asked
         assert "left out: 1 row: not_text" in found.notes
-        assert "1 conversations end with an answer, which is not sent" in found.notes
+        assert "1 conversation ends with an answer, which is not sent" in found.notes
 
 
 @pytest.mark.parametrize("name", ["prompt", "question", "problem", "query"])

@@ -302,7 +302,7 @@ def test_the_prompt_of_an_agent_ends_before_its_first_turn(tmp_path: Path) -> No
         assert [len(turns) for turns in pool.prompts([("sums:0", "m/a"), ("sums:1", "m/a")])] == [2, 4]
         notes = "\n".join(pool.notes)
     assert "1 answers came after other turns of the model" in notes
-    assert "1 answers are calls of tools without a text" in notes
+    assert "1 answer is calls of tools without a text" in notes
 
 
 def test_logs_in_another_format_are_told_with_what_makes_json_of_them(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from crowdselect import Options, open_pool, select
+from crowdselect.errors import InputError
+from crowdselect.pool.source import Source
 
 Row = dict[str, Any]
 MODELS = ("qwen-1b", "qwen-7b")
@@ -211,3 +213,121 @@ def test_without_a_column_of_errors_it_says_that_nothing_changes(tmp_path: Path)
         assert (
             "`missing='error'` changes nothing: beside the answers there is no column of errors" in pool.notes
         )
+
+
+def lines(path: Path, rows: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def with_errors(path: Path, name: str, told: Callable[[int], Any]) -> Path:
+    """A pool whose first answers to each instruction have such errors."""
+    rows = [
+        {"id": f"q{n}", "instruction": f"Explain matter {n}.", "model": m, "response": f"{m} {n}", "score": n}
+        | {name: told(n) if m == MODELS[0] else told(-1)}
+        for n in range(6)
+        for m in MODELS
+    ]
+    return lines(path, rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("grammar_errors", 0),
+        ("error", 1),
+        ("std_error", "0.2"),
+        ("n_errors", "two"),
+        ("no_error", True),
+        ("error", "0"),
+        ("error", "OK"),
+        ("error", []),
+        ("error", {}),
+        ("error", {"code": 0, "message": ""}),
+    ],
+)
+def test_numbers_and_empty_lists_are_no_errors(
+    name: str, value: object, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = with_errors(tmp_path / "pool.jsonl", name, lambda _: value)
+    with open_pool(path, missing="error") as pool:
+        assert not np.isnan(pool.scores("score")).any()
+    number = str(value) in {"0", "0.2"} or type(value) is int
+    assert (
+        f"numbers are measures, and no errors: {name}" in run("inspect", path, "--missing", "error").err
+    ) is number
+
+
+@pytest.mark.parametrize("value", [["timeout"], {"code": 5, "message": ""}, True, "timeout"], ids=str)
+def test_lists_objects_and_true_are_errors(value: object, tmp_path: Path) -> None:
+    empty = {list: [], dict: {}, bool: False, str: ""}[type(value)]
+    path = with_errors(tmp_path / "pool.jsonl", "error", lambda n: value if n in {1, 4} else empty)
+    with open_pool(path, missing="error") as pool:
+        assert np.argwhere(np.isnan(pool.scores("score"))).tolist() == [[1, 0], [4, 0]]
+
+
+@pytest.mark.extra
+def test_an_infinite_reward_beside_an_error_is_named(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    rows = [json.loads(line) for line in pool_of(tmp_path / "p.jsonl", judged).read_text().splitlines()]
+    path = tmp_path / "pool.parquet"
+    pd.DataFrame([row | {"score": row["score"] or float("-inf")} for row in rows]).to_parquet(path)
+    with open_pool(path) as pool, pytest.raises(InputError, match="score is -inf at id 'q0'"):
+        pool.scores()
+
+
+def test_errors_of_each_model_in_columns_are_named_and_not_read(tmp_path: Path) -> None:
+    own = {"response": "yes", "score": 1, "error": "boom"}
+    rows = [
+        {"id": f"q{n}", "instruction": f"Explain matter {n}."}
+        | {f"{what}_{m}": value for m in MODELS for what, value in own.items()}
+        for n in range(4)
+    ]
+    with open_pool(lines(tmp_path / "pool.jsonl", rows), missing="error") as pool:
+        assert not np.isnan(pool.scores()).any()
+        note = next(note for note in pool.notes if "changes nothing" in note)
+        assert note.endswith(
+            "not read, beside several answers (write one per row): error_qwen-1b, error_qwen-7b"
+        )
+
+
+def test_an_error_of_a_whole_row_of_several_answers_counts_for_none_of_them(tmp_path: Path) -> None:
+    own = {"instruction": "Explain it.", "system": "Be brief."}  # which is rewritten, a row per answer
+    answers = [{"model": m, "response": "yes", "rating": at} for at, m in enumerate(MODELS)]
+    rows = [{"id": f"q{n}", "completions": answers, "error": "boom", **own} for n in range(4)]
+    with open_pool(lines(tmp_path / "pool.jsonl", rows), missing="error") as pool:
+        assert not np.isnan(pool.scores()).any()
+        assert any(note.endswith("beside several answers (write one per row): error") for note in pool.notes)
+
+
+@pytest.mark.parametrize("more", [{}, {"system": "Be brief."}], ids=["tidy", "rewritten"])
+def test_a_list_of_errors_is_of_each_answer(more: Row, tmp_path: Path) -> None:
+    own = {"generations": ["a", "b"], "generation_models": list(MODELS), "ratings": [1, 2]} | more
+    rows = [
+        {"id": f"q{n}", "instruction": f"Explain {n}.", "error": ["boom" if n == 2 else None, None], **own}
+        for n in range(4)
+    ]
+    with open_pool(lines(tmp_path / "pool.jsonl", rows), missing="error") as pool:
+        assert np.argwhere(np.isnan(pool.scores())).tolist() == [[2, 0]]
+
+
+def test_all_errors_and_rewards_are_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        json.loads(line)
+        for line in pool_of(tmp_path / "p.jsonl", lambda n, _: (n, None)).read_text().splitlines()
+    ]
+    more = {f"score_{at}": at for at in range(5)} | {f"error_{at}_text": None for at in range(5)}
+    columns = [name for name in more if name.startswith("error")]
+    path = lines(tmp_path / "pool.jsonl", [row | more | dict.fromkeys(columns, row["model"]) for row in rows])
+    asked: list[tuple[str, ...]] = []
+    fetch = Source.fetch
+
+    def counted(source: Source, *sql: str) -> Any:
+        asked.append(sql)
+        return fetch(source, *sql)
+
+    monkeypatch.setattr(Source, "fetch", counted)
+    with open_pool(path):
+        assert sum(any(each.startswith("min(") for each in sql) for sql in asked) == 1

@@ -514,7 +514,7 @@ def test_a_failed_request_is_not_held_against_its_instruction(run):
     ]
     rows[4]["response"] = FAILED[0]
     lines("batch.jsonl", rows)
-    assert "note: 1 rows are of requests that failed" in run("inspect", "batch.jsonl").err
+    assert "note: 1 row is of a request that failed" in run("inspect", "batch.jsonl").err
     with open_pool("batch.jsonl") as pool:
         assert (len(pool.ids), pool.malformed, len(cells(pool))) == (40, 0, 119)
 

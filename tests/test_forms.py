@@ -532,7 +532,7 @@ def test_malformed_rows_are_counted_or_skipped(kind: str, tmp_path: Path) -> Non
     with open_pool(path, skip_invalid=True) as pool:
         assert pool.malformed == 1
         assert pool.models == MODELS
-        assert "1 answers without a model are left out; others of their rows have one" in pool.notes
+        assert "1 answer without a model is left out; others of its row have one" in pool.notes
         assert np.isnan(pool.scores()).sum() == 3
         chosen = select(pool, Options(budget=2, clusters=0, weights={"difficulty": 1}))
         reasons = sorted(reason.partition(":")[0] for reason in chosen.table["reason"].to_pylist())

@@ -303,7 +303,7 @@ def test_objects_are_answers_that_are_no_texts(tmp_path: Path) -> None:
     rows = results()
     rows[0]["response"]["output"] = {"city": "Lima"}
     with open_pool(document(tmp_path / "out.json", rows)) as pool:
-        assert any("1 answers are something other than text" in note for note in pool.notes)
+        assert any("1 answer is something other than text" in note for note in pool.notes)
 
 
 def test_what_was_sent_can_be_kept_out_of_another_choice(tmp_path: Path) -> None:
@@ -312,3 +312,79 @@ def test_what_was_sent_can_be_kept_out_of_another_choice(tmp_path: Path) -> None
         questions = read_questions(str(path))
         assert len(questions) == len(sent)
         assert {text for question in questions for text in question.texts} == sent
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"failureReason": "2"},
+        {"gradingResult": {"score": 0.2}},
+        {"gradingResult": "x", "error": "Could not extract JSON from llm-rubric response"},
+    ],
+    ids=["failureReason", "gradingResult", "message"],
+)
+def test_one_name_of_promptfoo_makes_no_results(more: Row, tmp_path: Path) -> None:
+    rows = [
+        {"id": str(i), "instruction": f"Do {i}", "model": m, "response": f"{m} {i}", "score": i / 4} | more
+        for i in range(3)
+        for m in ("a-1b", "b-7b")
+    ]
+    with open_pool(lines(tmp_path / "pool.jsonl", rows)) as pool:
+        assert pool.scores("score").tolist() == [[i / 4] * 2 for i in range(3)]
+        assert "promptfoo" not in f"{pool.read_as} {pool.notes}"
+
+
+@pytest.mark.extra
+def test_results_in_parquet_have_the_providers_id(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    rows = results()
+    rows[0] |= {"score": 0, "failureReason": 2}
+    pd.DataFrame(rows).to_parquet(tmp_path / "out.parquet")
+    with open_pool(tmp_path / "out.parquet") as pool:
+        assert pool.models == tuple(sorted(id_ for id_, _ in PROVIDERS))
+        assert "provider.id is taken for model" in str(pool.read_as)
+        assert "provider.name" not in str(pool.read_as)
+        assert any(note.startswith("1 row has no scores: promptfoo's call") for note in pool.notes)
+
+
+def test_odd_values_in_results_are_no_fault(tmp_path: Path) -> None:
+    for more in (
+        {"testIdx": [1]},
+        {"testIdx": {"a": 1}},
+        {"gradingResult": {"pass": True, "score": 1, "reason": "So", "componentResults": 3}},
+    ):
+        path = document(tmp_path / "out.json", results(**more))
+        with open_pool(path) as pool:
+            assert len(pool.ids) == 6
+        assert len(read_questions(str(path))) == 6
+    for odd in ({"error": {"code": 1}}, {"gradingResult": {"reason": ["Too long"]}}):
+        cell = {"text": "Lima", "pass": False, "score": 0.5, "prompt": "Where?"} | odd
+        head = {
+            "prompts": [{"raw": "{{q}}", "provider": name} for name in ("a-1b", "b-7b")],
+            "vars": [{"q": 1}],
+        }
+        body = [{"outputs": [cell, cell], "vars": ["x"]}]
+        path.write_text(json.dumps({"results": {"version": 2, "table": {"head": head, "body": body}}}))
+        with open_pool(path) as pool:
+            assert pool.responses([(pool.ids[0], name) for name in pool.models]) == ["Lima", "Lima"]
+
+
+@pytest.mark.parametrize("value", [0, {"type": "x"}, ["x"]], ids=str)
+def test_how_an_answer_ended_is_a_text(value: object, tmp_path: Path) -> None:
+    rows = [
+        {"id": i, "instruction": f"Do {i}", "model": m, "reply": {"text": f"{m} {i}", "stop_reason": value}}
+        for i in range(3)
+        for m in ("a-1b", "b-7b")
+    ]
+    with open_pool(lines(tmp_path / "pool.jsonl", rows), columns={"response": "reply.text"}) as pool:
+        assert "finish_reason" not in str(pool.read_as)
+
+
+def test_variables_that_differ_in_case_have_names_of_their_own(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    odd = {"Model": "a", "model": "b", "ID": "c", "id": "d", "vars.x": "e", "x": "f", "X": "g"}
+    told = run("inspect", document(tmp_path / "out.json", results(vars=odd)))
+    assert told.code == 0
+    columns = next(line for line in told.out.splitlines() if line.startswith("columns"))
+    assert "vars.Model, vars.model (2), vars.ID, vars.id (2), vars.x, x, vars.X (2)" in columns

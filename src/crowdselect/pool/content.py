@@ -540,10 +540,10 @@ def with_reasoning(text: str | None, reasoning: str | None) -> str | None:
 
 @dataclass(slots=True)
 class Counted:
-    """Counts by name, for notes."""
+    """Counts for notes, by the words for one and for several."""
 
-    of: dict[str, int] = field(default_factory=dict)
+    of: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, name: str, count: int = 1) -> None:
+    def add(self, one: str, several: str, count: int = 1) -> None:
         """Count one more."""
-        self.of[name] = self.of.get(name, 0) + count
+        self.of[one, several] = self.of.get((one, several), 0) + count

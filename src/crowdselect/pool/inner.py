@@ -89,7 +89,8 @@ def finish_beside(columns: Columns, response: str) -> str | None:
     outer = response.rpartition(".")[0]
     found = path_to(columns, outer) if outer else None
     fields = found[1].fields if found is not None else {}
-    return next((f"{outer}.{name}" for name in _FINISHES if name in fields), None)
+    texts = (name for name in _FINISHES if name in fields and fields[name].name == "text")
+    return next((f"{outer}.{name}" for name in texts), None)
 
 
 def list_on_the_way(columns: Columns, name: str) -> str:

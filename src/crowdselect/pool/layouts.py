@@ -454,6 +454,7 @@ def plain_view(
         may_lack_model=True,
         whole=many,
         side_by_side=side_by_side,
+        shared=frozenset(name for name in rows.fields if several and name not in fields),
     )
     _, text, messages = _shared(columns)
     return View(

@@ -36,7 +36,7 @@ from crowdselect.pool.layouts import (
 )
 from crowdselect.pool.looking import look_into
 from crowdselect.pool.mergedcells import FEW_MERGED
-from crowdselect.pool.missing import beside_errors, without_missing
+from crowdselect.pool.missing import are_errors, beside_errors, without_missing
 from crowdselect.pool.modelcolumns import is_score
 from crowdselect.pool.parts import is_list_name, names_of
 from crowdselect.pool.plain import Plain, facts_of, rewritten
@@ -67,6 +67,8 @@ _FOOTERS = (
     "gesamt",
 )
 _FIRST_PROMPTS, _FIRST_ROWS = 20, 1000  # by which a pool is seen to be an unusual one
+_LISTS = ("ultrafeedback", "distilabel")
+"""Layouts whose rows hold lists of what answers have."""
 _UNUSUAL = ("system", "system_prompt", "tools", CALLS, "reasoning_content")
 
 
@@ -328,6 +330,8 @@ def _usual_view(source: Source, how: HowRead) -> View | None:
     name = how.layout or detect(columns)
     if name not in LAYOUTS or is_promptfoo(columns):
         return None
+    if how.not_failed and name in _LISTS and any(are_errors(n, kind) for n, kind in columns.items()):
+        return None  # which only the reader of rows lays beside the answers
     if name in FORMS and not _is_usual(columns, name, how, source.path, source_kind=source.type):
         return None
     if name in _LISTED and _has_scores_beside(source, _LISTED[name], how):

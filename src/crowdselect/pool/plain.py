@@ -32,7 +32,7 @@ from crowdselect.pool.listscores import wants_letters, wants_mean, wants_one_eac
 from crowdselect.pool.mergedcells import merged_cells
 from crowdselect.pool.plainrows import LEFT_OUT, NEEDS, NOT_TEXT, ROW, TEXTS, PlainRows, own_name
 from crowdselect.pool.promptfoo import READ_AS as PROMPTFOO
-from crowdselect.pool.promptfoo import SENT, left_out
+from crowdselect.pool.promptfoo import SENT, is_named, left_out
 from crowdselect.pool.rendered import DECODED, NEARLY_ALL
 from crowdselect.pool.rowfiles import Broken, Row, number_of, said_of_document
 from crowdselect.pool.rowforms import is_number
@@ -252,6 +252,7 @@ class _Rewriting(PlainRows):
         return (row.get(name) for _, row in rows if not isinstance(row, Broken))
 
     def _read_as(self) -> str:
+        named = self._asked_how.named
         read = "instructions" if self._form is None else f"{self._form.name}: {self._form.says}"
         if self._found.kind == "lm-eval":
             read = "lm-evaluation-harness: the newest logged samples of each model and task"
@@ -263,7 +264,7 @@ class _Rewriting(PlainRows):
                 read += f" (the question alone: `columns='instruction={self._bare}'`)"
         if self._found.runs:
             read = READ_AS
-        if self._promptfoo and {"instruction", "messages"}.isdisjoint(self._asked_how.named):
+        if self._promptfoo and is_named(self._columns) and {"instruction", "messages"}.isdisjoint(named):
             read = PROMPTFOO
         if self._requests is not None and self._requests.count:
             read += f", joined with {self._requests.count} requests by custom_id"
@@ -336,7 +337,7 @@ class _Rewriting(PlainRows):
             notes.append(
                 f"{self._repairs.texts} texts held half a surrogate pair or a control character, now U+FFFD"
             )
-        notes += [f"{count} {words}" for words, count in counts.items()]
+        notes += [counted(count, one, several) for (one, several), count in counts.items()]
         if self._bad:
             notes.append(left_out_rows(self._bad, self._rows))
         return notes

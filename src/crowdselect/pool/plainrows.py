@@ -42,12 +42,29 @@ NEEDS = "_needs"
 """The column of what an export has to hold: `turns` that do not alternate, `tools`."""
 ROW = "_row"
 """The column of the row's number in the user's file."""
-UNGRADED = (
-    "rows have no scores: promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
+_NO_JUDGMENT = "promptfoo's call or grader failed there, and the 0 that it writes is no judgment"
+UNGRADED = (f"row has no scores: {_NO_JUDGMENT}", f"rows have no scores: {_NO_JUDGMENT}")
+_AS_JSON = "read as one text; write them as JSON to read them as messages"
+YAML = (
+    f"prompt of promptfoo is messages in YAML, which are {_AS_JSON}",
+    f"prompts of promptfoo are messages in YAML, which are {_AS_JSON}",
 )
-YAML = "prompts of promptfoo are messages in YAML, which are read as one text; write them as JSON to read them as messages"
-UNFIT = "not as long as the answers beside: missing values"
-UNNAMED = "answers without a model are left out; others of their rows have one"
+_UNFIT = "not as long as the answers beside: missing values"
+UNNAMED = (
+    "answer without a model is left out; others of its row have one",
+    "answers without a model are left out; others of their rows have one",
+)
+FAILED = (
+    "row is of a request that failed: it holds no answer, and is left out",
+    "rows are of requests that failed: they hold no answer, and are left out",
+)
+ANSWERED = (
+    "conversation ends with an answer, which is not sent",
+    "conversations end with an answer, which is not sent",
+)
+_OTHER = ("something other than text", "something other than text")
+_CALLS = ("calls of tools without a text", "calls of tools without a text")
+_TEXT_WITH_CALLS = ("a text with calls of tools", "texts with calls of tools")
 OWN = (LEFT_OUT, NOT_TEXT, NEEDS, ROW)
 
 TEXTS = ("id", "instruction", "messages", "tools", "model", "response", "finish_reason", LEFT_OUT, NEEDS)
@@ -98,7 +115,7 @@ class PlainRows(Understood):
             if model is not None:
                 row["model"] = model
             if self._promptfoo and is_ungraded(row):
-                self._counts.add(UNGRADED)
+                self._counts.add(*UNGRADED)
             yield from self._of_row(row, place, f"{file.name}:{at}", at)
 
     def _malformed(self, place: str, what: str, id_: str, at: int) -> Row:
@@ -113,7 +130,7 @@ class PlainRows(Understood):
         try:
             parts = [row] if parted is None else list(parted(row))
             if not parts:
-                self._counts.add("rows are of requests that failed: they hold no answer, and are left out")
+                self._counts.add(*FAILED)
             yield from [made for part in self._named(parts) for made in self._of_part(part, unnamed, at)]
         except (MalformedError, TurnsError) as error:
             yield self._malformed(place, str(error), self._id_of(row) or unnamed, at)
@@ -124,7 +141,7 @@ class PlainRows(Understood):
         self._check_id(own, row)
         answers = self._answers_of(row)
         for name in () if self._form is None else self._form.unfit(row):
-            self._counts.add(f"of the lists {name} {UNFIT}")
+            self._counts.add(f"of the lists {name} is {_UNFIT}", f"of the lists {name} are {_UNFIT}")
         plain = [self._answer(answer, asked) for answer in answers]
         carried = {own: self._scalar(own, row.get(name)) for name, own in self._carried.items()}
         carried |= {own: self._scalar(own, value_at(row, path)) for own, path in self._inner.items()}
@@ -134,14 +151,14 @@ class PlainRows(Understood):
         if id_ is None:
             raise MalformedError("it has neither an id nor text to make one from")
         if self._promptfoo and is_yaml(asked.instruction or ""):
-            self._counts.add(YAML)
+            self._counts.add(*YAML)
         asked = self._split(asked)
         base = {**carried, **self._base(row, asked, self._repairs(id_), at)}
         if not plain:
             if self._form is not None:
                 base[LEFT_OUT] = base.get(LEFT_OUT) or "no_answer"
             elif asked.last is not None:
-                self._counts.add("conversations end with an answer, which is not sent")
+                self._counts.add(*ANSWERED)
             yield base
         prompted = asked.problem is None and any(_system(answer) is not None for answer in answers)
         for answer, values in zip(answers, plain, strict=True):
@@ -167,7 +184,7 @@ class PlainRows(Understood):
 
     def _count_unnamed(self, every: int, named: int) -> None:
         if 0 < named < every:
-            self._counts.add(UNNAMED, every - named)
+            self._counts.add(*UNNAMED, every - named)
 
     @cached_property
     def _torn(self) -> set[str]:
@@ -277,7 +294,11 @@ class PlainRows(Understood):
         values["response"] = None if text is None else self._repairs(text)
         values[NOT_TEXT] = odd is not None
         if odd is not None:
-            self._counts.add(f"answers are {odd}: their rewards count, but only texts are trained on")
+            one, several = odd
+            self._counts.add(
+                f"answer is {one}: its rewards count, but only texts are trained on",
+                f"answers are {several}: their rewards count, but only texts are trained on",
+            )
         finish = answer.finish_reason if finish is None else finish
         values["finish_reason"] = str(finish) if finish is not None and finish != "" else None
         for name, value in answer.values.items():
@@ -285,20 +306,20 @@ class PlainRows(Understood):
             values[column] = self._scalar(column, value)
         return values
 
-    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, str | None, Any]:
+    def _text(self, answer: Answer, asked: Asked) -> tuple[str | None, tuple[str, str] | None, Any]:
         """An answer's text with its reasoning before it; what it is where it is something other than text; how it ended."""
         try:
             own = said(spelt_parts(answer.response))
             thought = said(answer.reasoning).text if answer.reasoning is not None else None
         except NotTextError:
-            return None, "something other than text", None
+            return None, _OTHER, None
         if asked.last is not None and self._form is not None and not self._form.many and self._names.response:
             own = self._ended(own, asked.last)
         elif asked.last is not None and self._form is not None and self._form.name == "long":
             own = asked.last
         if own.calls:
             beside = bool(spoken(own.text or "").strip())
-            return None, "texts with calls of tools" if beside else "calls of tools without a text", None
+            return None, _TEXT_WITH_CALLS if beside else _CALLS, None
         whole = with_reasoning(own.text, own.reasoning if thought is None else thought)
         return whole, None, own.finish_reason
 

@@ -22,8 +22,13 @@ Row = dict[str, Any]
 READ_AS = "results of promptfoo: one answer per row; provider.name is the label of the provider, else its id"
 SENT = "prompt.raw"
 """Where a row has what was sent."""
-_PLACES = {"instruction": SENT, "model": "provider.name", "response": "response.output"}
-"""Where a row has its parts."""
+_PLACES = (
+    ("instruction", SENT),
+    ("model", "provider.id"),  # of results that others wrote, as to Parquet
+    ("model", "provider.name"),
+    ("response", "response.output"),
+)
+"""Where a row has its parts; the last place of a part that is there counts."""
 SAME_SCORE = "gradingResult.score"
 """Where a row has its score once more."""
 _SCALARS = frozenset({"text", "number", "bool"})
@@ -98,7 +103,7 @@ def _of_table(table: Mapping[str, Any]) -> list[Row]:
             "promptIdx": column,
             "prompt": {"raw": output["prompt"]},
             "provider": output.get("provider") or _object(prompt).get("provider"),
-            "vars": output.get("vars") or dict(zip(names, _list(line.get("vars")), strict=False)),
+            "vars": output.get("vars") or dict(zip(map(str, names), _list(line.get("vars")), strict=False)),
             "response": output.get("response") or {"output": _answer_in(output)},
             "success": output.get("pass"),
         }
@@ -112,7 +117,7 @@ def _of_table(table: Mapping[str, Any]) -> list[Row]:
 def _answer_in(output: Row) -> str | None:
     """The answer in a cell of a table, whose text may begin with why the assertion failed, or be an error."""
     text = output.get("text")
-    told = {output.get("error"), _object(output.get("gradingResult")).get("reason")}
+    told = (output.get("error"), _object(output.get("gradingResult")).get("reason"))
     if not isinstance(text, str) or output.get("pass") or text.partition(_WHY)[0] not in told:
         return text if isinstance(text, str) else None
     return text.partition(_WHY)[2] or None
@@ -164,12 +169,12 @@ _Column = tuple[str, str, str, int]
 def _names(results: Sequence[Row]) -> dict[_Column, str]:
     """What the provider of each column is called."""
     ids: dict[str, set[str]] = {}
-    cells: dict[tuple[Any, ...], set[_Column]] = {}
+    cells: dict[tuple[str, ...], set[_Column]] = {}
     together: dict[_Column, set[_Column]] = {}
     for row in results:
         label, id_, *_ = column = _column(row)
         ids.setdefault(label, set()).add(id_)
-        cell = cells.setdefault((label, id_, row.get("testIdx"), str(row["prompt"]["raw"])), set())
+        cell = cells.setdefault((label, id_, str(row.get("testIdx")), str(row["prompt"]["raw"])), set())
         cell.add(column)
         together.setdefault(column, set())
     for cell in cells.values():
@@ -200,9 +205,15 @@ def _column(row: Row) -> _Column:
 
 
 def is_promptfoo(columns: Columns) -> bool:
-    """Say whether rows are results of promptfoo, by their columns."""
-    sent = "prompt" in columns and "raw" in columns["prompt"].fields and "provider" in columns
-    return "score" in columns and (sent or not {"failureReason", "gradingResult"}.isdisjoint(columns))
+    """Say whether rows are results of promptfoo, by their columns; one of its names alone may be anybody's."""
+    sent = "prompt" in columns and "raw" in columns["prompt"].fields
+    marks = sum(name in columns for name in ("failureReason", "gradingResult"))
+    return "score" in columns and (marks + sent > 1 or (sent and "provider" in columns))
+
+
+def is_named(columns: Columns) -> bool:
+    """Say whether results say whose answers they are as they do in `as_read`."""
+    return "provider" in columns and "name" in columns["provider"].fields
 
 
 def parts_of(columns: Columns) -> dict[str, str]:
@@ -215,7 +226,7 @@ def parts_of(columns: Columns) -> dict[str, str]:
     """
     found = {
         what: place
-        for what, place in _PLACES.items()
+        for what, place in _PLACES
         if (outer := columns.get(place.partition(".")[0])) is not None
         and place.partition(".")[2] in outer.fields
     }
@@ -227,7 +238,8 @@ def variables(columns: Columns, taken: set[str]) -> dict[str, tuple[str, str]]:
 
     Args:
         columns: Of the rows.
-        taken: Names of other columns; a variable of such a name, or of one that means a reward, is called `vars.NAME`.
+        taken: Names of other columns; a variable of such a name, or of one that means a reward, is called `vars.NAME`, and
+            where that is taken, too, `vars.NAME (2)`.
 
     Returns:
         What each is called → its path.
@@ -235,8 +247,10 @@ def variables(columns: Columns, taken: set[str]) -> dict[str, tuple[str, str]]:
     own = columns["vars"].fields if "vars" in columns else {}
     known, found = {name.casefold() for name in taken}, dict[str, tuple[str, str]]()
     for name in (name for name, kind in own.items() if kind.name in _SCALARS):
-        clashes = name.casefold() in known  # DuckDB knows no case
-        called = f"vars.{name}" if clashes or FIRST_REWARDS.fullmatch(name) else name
+        path = f"vars.{name}"
+        names = (name, path, *(f"{path} ({at})" for at in range(2, len(own) + 2)))
+        free = (each for each in names if each.casefold() not in known)  # DuckDB knows no case
+        called = next(each for each in free if each != name or not FIRST_REWARDS.fullmatch(name))
         known.add(called.casefold())
         found[called] = ("vars", name)
     return found
@@ -291,7 +305,7 @@ def _results(graded: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  (whateve
     if not isinstance(graded, dict):
         return
     yield graded
-    for part in graded.get("componentResults") or []:
+    for part in _list(graded.get("componentResults")):
         yield from _results(part)
 
 

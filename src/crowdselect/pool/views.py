@@ -86,6 +86,8 @@ class Tall:
     """How many answers a row of the user's file held, where other rows may be of the same instruction."""
     may_lack_model: bool = False
     """A row without a model is no answer; it tells of its instruction only."""
+    shared: frozenset[str] = frozenset()
+    """Fields of a row that held several answers, which say nothing of any one of them."""
 
     @property
     def has_texts(self) -> bool:
