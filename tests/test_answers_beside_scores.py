@@ -356,8 +356,10 @@ def test_lists_of_what_is_no_reward_by_its_name_are_none(name: str, kind: str, t
     rows = [{name if key == "rm" else key: value for key, value in row.items()} for row in listed("objects")]
     path = write(tmp_path, rows, kind)
     with open_pool(path) as pool:
-        assert name not in pool.reward_columns
         assert "rewards in" not in str(pool.read_as)
+        with pytest.raises(RewardError, match="no column has the name of a reward"):
+            pool.scores()
+    check(path, name)
     check(path, "reward", columns={"reward": name})
 
 

@@ -49,9 +49,11 @@ if TYPE_CHECKING:
 
 
 _LOWER = re.compile(
-    r"difficulty|fail|error|loss|ppl|perplexit(y|ies)|(?<![a-z])(rank|ranking|place|position|rang|platz)s?(?![a-z])|順位",
+    r"difficulty|fail|error|loss|ppl|perplexit|(?<![a-z])(rank|ranking|place|position|rang|platz)s?(?![a-z])|順位",
     re.IGNORECASE,
 )  # names of what is better, or may be, when it is lower
+_PERPLEXITY = re.compile("perplexity", re.IGNORECASE)
+"""Names of what is never below 0, unless it is a logarithm, or reversed."""
 _GRADES = re.compile(r"grades?|points?|marks?", re.IGNORECASE)
 """Names of texts that would be rewards if they were numbers, where there is no other."""
 _ONE_TURN = "keep the rows of one `turn`, the one that the pool's answers are of (the first, in FastChat's judgments: turn = 1)"
@@ -426,6 +428,8 @@ class Rewards:
         if values.ndim > 1 and tells_of_rows_alone(values):
             raise RewardError(f"{path}: {same_for_all(known)}; {instead_of(reward)}")
         low, high = (values_there.min(), values_there.max()) if values_there.size else (0, 0)
+        if high < 0 and _PERPLEXITY.search(called):
+            return  # lm-evaluation-harness writes log-likelihoods, and what is lower is better is reversed in its logs
         goes = (
             f"{known} goes from {low:g} to {high:g}, and its name"
             if values_there.size

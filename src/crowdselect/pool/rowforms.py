@@ -387,9 +387,7 @@ def _scores_beside(columns: Columns, but: Collection[str], how: HowRead) -> dict
     return {
         name: kind
         for name, kind in columns.items()
-        if name not in but
-        and are_numbers(kind)
-        and (must_fit(name, how) or (kind.beside and not no_reward(name)))
+        if name not in but and are_numbers(kind) and (kind.beside or must_fit(name, how))
     }
 
 
