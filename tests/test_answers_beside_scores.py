@@ -341,7 +341,7 @@ def test_lists_of_another_length_in_later_rows_are_missing_there(
         at = {text: row.tolist() for text, row in zip(pool.instructions(), pool.scores("rm"), strict=True)}
         lost = [sum(map(math.isnan, at[row["instruction"]])) for row in rows]
         assert lost == [2 if i == 7 else 0 for i in range(N)]
-        assert "1 of the lists rm not as long as the answers beside: missing values" in pool.notes
+        assert "1 of the lists rm is not as long as the answers beside: missing values" in pool.notes
 
 
 NO_REWARDS = (
