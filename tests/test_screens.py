@@ -147,7 +147,20 @@ def test_next_steps_of_several_rewards_and_of_none(run, tmp_path, monkeypatch):
     assert step[2:6] == ["--clusters", "0", "--weights", "difficulty=1,separability=1"]
     assert run(*step).code == 0
     crowd = typed(run("crowd", "pool.csv", "-o", "my.toml").out)
-    assert crowd[0][:6] == ["select", "pool.csv", "--crowd", "my.toml", "--reward", "NAME"]
+    assert crowd == [["inspect", "pool.csv", "--crowd", "my.toml"]]
+    run("crowd", "alone.csv", "-o", "alone.toml")
+    step = typed(run("inspect", "alone.csv", "--crowd", "alone.toml").out)[
+        0
+    ]  # no family of two sizes: no stability
+    assert step[2:8] == [
+        "--crowd",
+        "alone.toml",
+        "--clusters",
+        "0",
+        "--weights",
+        "difficulty=1,separability=1",
+    ]
+    assert run(*step[:-1], "with-crowd").code == 0
     Path("bare.csv").write_text("id,instruction,model,response\n1,x,m-1b,y\n1,x,m-7b,y\n")
     assert typed(run("inspect", "bare.csv").out)[0][:3] == ["reward", "bare.csv", "--with"]
     assert typed(run("simulate", "-o", "new.parquet", "--instructions", 120).out) == [

@@ -129,20 +129,18 @@ def _add_columns(options: list[str], pair: str) -> None:
         options += ["--columns", pair]
 
 
-def after_crowd(pool: str, file: str | None, *, rewards: Sequence[str], usual: str | None) -> Steps:
-    """Return the step after `crowd`: choose by the crowd file, or write one.
+def after_crowd(pool: str, file: str | None) -> Steps:
+    """Return the step after `crowd`: see what the crowd file changes, and what to choose by with it, or write one.
 
     Args:
         pool: As it was typed.
         file: The crowd file that was written; None = none.
-        rewards: The pool's reward columns.
-        usual: The one that is meant where none is named.
     """
     if file is None:
         words = ["crowd", pool, *given(*SCORED_POOL), "-o", free_name("crowd.toml")]
         return {"write them to a file, to correct them": [words]}
-    options = [*given(*POOL, "rewards"), "--crowd", file]
-    return choosing(pool, options, rewards=rewards, usual=usual) if rewards else scoring(pool, given(*POOL))
+    words = ["inspect", pool, *given(*POOL, "rewards"), "--crowd", file]
+    return {"when it is right, see what to choose by": [words]}
 
 
 def choosing(

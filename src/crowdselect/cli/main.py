@@ -187,7 +187,7 @@ def show_crowd(
     if as_toml and as_json:
         raise OptionError("--toml and --json are two forms of the same; give one of them")
     with made(PoolOptions, {**given, "crowd": crowd}).opened() as opened:
-        likely, usual, given_crowd = opened.likely_rewards, opened.usual_reward, read_crowd(crowd)
+        given_crowd = read_crowd(crowd)
         students = students_in(opened.models, marked=opened.students, crowd=given_crowd)
         models = [name for name in opened.models if name not in students]
         found, notes = (given_crowd or Crowd.from_names(models)).aligned(models)
@@ -218,7 +218,7 @@ def show_crowd(
     for note in notes:
         remark(note)
     if not (as_toml or as_json):
-        say_next(after_crowd(given["pool"], output, rewards=likely, usual=usual))
+        say_next(after_crowd(given["pool"], output))
 
 
 @cli.command(epilog="Example:  crowdselect metrics pool.parquet -o metrics.parquet")
