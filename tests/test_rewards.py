@@ -760,3 +760,27 @@ def test_the_only_number_of_a_second_file_is_a_reward_whatever_its_name(tmp_path
         pq.write_table(pa.Table.from_pylist(judged), tmp_path / "second.parquet")
         with open_pool(path, rewards=tmp_path / "second.parquet") as pool:
             assert pool.usual_reward == usual
+
+
+@pytest.mark.parametrize(
+    "name", ["completions.nonsense.foo", "completions.overall", "completions.judged.level"]
+)
+def test_a_named_reward_inside_the_answers_is_refused(name, tmp_path, run):
+    rows = [
+        {
+            "instruction": f"What is {i}?",
+            "completions": [
+                {"model": model, "response": f"{i}", "overall": varied(i, j), "judged": {"level": "4"}}
+                for j, model in enumerate(CROWD)
+            ],
+        }
+        for i in range(12)
+    ]
+    path = tmp_path / "pool.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    run("inspect", path, "--columns", f"reward={name}").refuses(
+        f"{name} leads into completions, which holds the answers"
+    )
+    run("inspect", path, "--reward", name).refuses(f"no reward column '{name}'; found overall\n")
+    with open_pool(path) as pool:
+        assert pool.usual_reward == "overall"

@@ -40,7 +40,7 @@ from crowdselect.pool.textscores import REWARD, are_written_scores, for_each_fil
 from crowdselect.terminal import counted
 
 _FACTS = "facts.json"
-_VERSION = 19  # of what is written here: another one is written anew
+_VERSION = 20  # of what is written here: another one is written anew
 _KEPT = 20  # rewritten pools that stay in the cache folder
 _BATCH = 2000
 _LISTED = 5  # names

@@ -355,7 +355,12 @@ class Rewards:
         self._refuse_text(reward, answers)
         if all(part.strip() in found for part in reward.split(",")):
             raise RewardError(f"{path}: {reward!r} is not one reward column; {_SEVERAL}")
-        inside = f"; inside an object it is named with `columns='reward={reward}'`" if "." in reward else ""
+        outer = self._source.columns.get(reward.partition(".")[0])
+        inside = (
+            f"; inside an object it is named with `columns='reward={reward}'`"
+            if outer is not None and outer.fields
+            else ""
+        )
         raise RewardError(
             f"{path}: no reward column {reward!r}; found {listed}{near_miss(reward, found)}{inside}"
         )

@@ -70,9 +70,10 @@ class Understood:
         finish = finish_beside(self._columns, how.named.get("response", ""))
         if finish is not None and "finish_reason" not in {*how.named, *self._columns}:
             self._how = how = replace(how, columns=how.named | {"finish_reason": finish})
-        if "reward" in how.named:
-            reward = list_on_the_way(self._columns, how.named["reward"])
-            self._how = how = replace(how, columns=how.named | {"reward": reward})
+        reward = how.named.get("reward")
+        if reward is not None:
+            named = list_on_the_way(self._columns, reward)
+            self._how = how = replace(how, columns=how.named | {"reward": named})
         self._called = named_columns(self._columns, how.named)
         others = {what: name for what, name in how.named.items() if what not in self._called}
         self._how = how = replace(how, columns=others)
@@ -90,11 +91,25 @@ class Understood:
         if self._told:
             self._columns = {**self._columns, "model": Kind("text")}
         self._form, self._names = self._understood(answers=answers)
+        if self._form is not None and reward is not None and reward != how.named.get("reward", reward):
+            self._refuse_within_answers(reward, how.named["reward"], self._form.taken)
         self._carried = self._carriable()
         taken = self._form.taken if self._form else frozenset[str]()
         inner = {n: path for n, path in self._within().items() if path[0] not in taken}
         self._inner = {n: path for n, path in inner.items() if n not in self._columns}
         self._hidden = {n: path for n, path in inner.items() if n in self._columns and n not in self._paths}
+
+    def _refuse_within_answers(self, reward: str, outer: str, taken: Collection[str]) -> None:
+        """Stop where `columns` names a reward by a path into the list of the answers, which no path leads into.
+
+        Raises:
+            InputError: What is read there.
+        """
+        if outer in taken:
+            raise InputError(
+                f"{self._found.path}: {reward} leads into {outer}, which holds the answers: `columns` names no reward there; "
+                "numbers of each answer are rewards by their own names, which `crowdselect inspect` lists without it"
+            )
 
     def _parts_of_promptfoo(self) -> dict[str, str]:
         """Where results of promptfoo have the parts of a row, those that the user named by the name of a variable among them."""
